@@ -1,0 +1,212 @@
+"""The recipe: everything that decides a training run, as dataclasses that Hydra fills and that check themselves.
+
+Each group is one dataclass and one folder under `configs/`. OmegaConf checks keys and types while composing; what a
+type cannot say (a width that divides by its heads) is checked when the dataclass is built. The classes are not frozen
+because OmegaConf would then refuse every override.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from hocket.errors import InputError, did_you_mean
+
+ENGINES = ("auto", "deepspeed", "accelerate")
+DTYPES = ("float32", "bfloat16")
+SCHEDULES = ("cosine", "wsd")
+BUNDLED = "bundled"
+
+
+def _at_least(group: object, name: str, key: str, low: float) -> None:
+    value = getattr(group, key)
+    if value is not None and not value >= low:
+        raise InputError(f"{name}.{key} is {value}, but must be at least {low}")
+
+
+def _one_of(group: object, name: str, key: str, valid: tuple[str, ...]) -> None:
+    value = getattr(group, key)
+    if value not in valid:
+        raise InputError(f'{name}.{key} has no choice "{value}"{did_you_mean(value, valid)}')
+
+
+@dataclass(kw_only=True)
+class CodecGroup:
+    name: str | None = BUNDLED
+    """The codec of the corpus: "bundled" or a codec folder; null takes whatever codec the corpus was made with."""
+    levels: int | None = None
+    """Codebook levels to model, from level 0 up; null takes all of the corpus."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, "codec", "levels", 1)
+
+
+@dataclass(kw_only=True)
+class VocabGroup:
+    text_size: int = 0
+    """Size of the BPE vocabulary trained on the corpus' transcripts; 0 leaves text out."""
+    text_tokenizer: str | None = None
+    """A tokenizer.json or sentencepiece .model to use instead of training one."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, "vocab", "text_size", 0)
+
+
+@dataclass(kw_only=True)
+class InterleaveGroup:
+    layout: str = "delay"
+    """A layout's name, its expression, or a YAML file that holds one."""
+
+
+@dataclass(kw_only=True)
+class ModelGroup:
+    dim: int = 256
+    """Width of the residual stream."""
+    n_layers: int = 6
+    """Number of blocks."""
+    n_heads: int = 4
+    """Query heads of each attention layer."""
+    n_kv_heads: int = 4
+    """Key and value heads; fewer than n_heads is grouped-query attention."""
+    ffn_dim: int = 768
+    """Inner width of the SwiGLU feed-forward."""
+    rope_theta: float = 10000.0
+    """Base of the rotary positions."""
+    norm_eps: float = 1e-5
+    """Added to the mean square in RMSNorm."""
+    qk_norm: bool = True
+    """Normalise queries and keys of each head."""
+    bias: bool = False
+    """Add biases to the query, key and value projections."""
+    context: int = 512
+    """Longest document, in steps of the grid."""
+
+    def __post_init__(self) -> None:
+        for key in ("dim", "n_layers", "n_heads", "n_kv_heads", "ffn_dim"):
+            _at_least(self, "model", key, 1)
+        _at_least(self, "model", "context", 2)
+        if self.dim % self.n_heads:
+            raise InputError(f"model.dim is {self.dim}, but must be a multiple of model.n_heads, {self.n_heads}")
+        if self.dim // self.n_heads % 2:
+            raise InputError(f"model.dim / model.n_heads is {self.dim // self.n_heads}, but rotary needs an even width")
+        if self.n_heads % self.n_kv_heads:
+            raise InputError(
+                f"model.n_heads is {self.n_heads}, but must be a multiple of model.n_kv_heads, {self.n_kv_heads}"
+            )
+
+
+@dataclass(kw_only=True)
+class DataGroup:
+    corpus: str = MISSING
+    """Folder that `hocket tokenize` wrote, or "bundled": the packaged speech, tokenised once beside the runs."""
+    batch_steps: int = 2048
+    """Grid steps in a packed micro-batch."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, "data", "batch_steps", 2)
+
+
+@dataclass(kw_only=True)
+class TrainingGroup:
+    steps: int = 400
+    """Optimizer steps of the whole run."""
+    lr: float = 1e-3
+    """Peak learning rate."""
+    min_lr_ratio: float = 0.1
+    """The last learning rate as a share of the peak."""
+    warmup: int = 20
+    """Steps of linear warm-up."""
+    schedule: str = "cosine"
+    """"cosine", or "wsd": constant after warm-up, then linear decay over the last fifth."""
+    weight_decay: float = 0.1
+    """Decoupled weight decay, on matrices only."""
+    beta1: float = 0.9
+    """AdamW's decay of the gradient mean."""
+    beta2: float = 0.95
+    """AdamW's decay of the gradient square."""
+    clip: float = 1.0
+    """Largest norm of the whole gradient."""
+    accumulation: int = 1
+    """Micro-batches per optimizer step and process."""
+    dtype: str = "float32"
+    """"float32" or "bfloat16" arithmetic; master weights are float32 in both."""
+    seed: int = 0
+    """Seeds the weights and the order of the data."""
+    log_every: int = 1
+    """Steps between rows of metrics.jsonl."""
+    valid_every: int = 100
+    """Steps between passes over the valid split; the last step always has one."""
+    save_every: int = 200
+    """Steps between checkpoints; the last step always has one."""
+    keep: int = 2
+    """Number of checkpoints to keep."""
+    engine: str = "auto"
+    """"deepspeed", "accelerate", or "auto": DeepSpeed where it can run."""
+    zero_stage: int = 1
+    """DeepSpeed's ZeRO stage, 0 to 2: what is sharded over processes."""
+    tensorboard: bool = True
+    """Write TensorBoard events beside metrics.jsonl."""
+
+    def __post_init__(self) -> None:
+        for key in ("steps", "accumulation", "log_every", "valid_every", "save_every", "keep"):
+            _at_least(self, "training", key, 1)
+        for key in ("lr", "min_lr_ratio", "warmup", "weight_decay", "beta1", "beta2", "seed"):
+            _at_least(self, "training", key, 0)
+        if not self.clip > 0:
+            raise InputError(f"training.clip is {self.clip}, but must be above 0")
+        _one_of(self, "training", "engine", ENGINES)
+        _one_of(self, "training", "dtype", DTYPES)
+        _one_of(self, "training", "schedule", SCHEDULES)
+        if self.zero_stage not in (0, 1, 2):
+            raise InputError(f"training.zero_stage is {self.zero_stage}, but must be 0, 1 or 2")
+
+
+@dataclass(kw_only=True)
+class InferenceGroup:
+    temperature: float = 0.9
+    """Divides the logits before sampling; 0 takes the likeliest code."""
+    top_k: int = 0
+    """Sample among this many likeliest codes; 0 is off."""
+    top_p: float = 0.95
+    """Sample among the likeliest codes that hold this much probability; 1 is off."""
+    seconds: float = 4.0
+    """Length of a continuation in seconds."""
+    prompt_seconds: float = 2.0
+    """Length of the prompt in seconds."""
+    seed: int = 0
+    """Seed of the sampler."""
+
+    def __post_init__(self) -> None:
+        for key in ("temperature", "top_k", "prompt_seconds", "seed"):
+            _at_least(self, "inference", key, 0)
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"inference.top_p is {self.top_p}, but must be above 0 and at most 1")
+        if not self.seconds > 0:
+            raise InputError(f"inference.seconds is {self.seconds}, but must be above 0")
+
+
+@dataclass(kw_only=True)
+class Recipe:
+    name: str = "run"
+    """The run's name, which is also its folder under runs/."""
+    output: str = "runs/${name}"
+    """The run folder."""
+    codec: CodecGroup = field(default_factory=CodecGroup)
+    vocab: VocabGroup = field(default_factory=VocabGroup)
+    interleave: InterleaveGroup = field(default_factory=InterleaveGroup)
+    model: ModelGroup = field(default_factory=ModelGroup)
+    data: DataGroup = field(default_factory=DataGroup)
+    training: TrainingGroup = field(default_factory=TrainingGroup)
+    inference: InferenceGroup = field(default_factory=InferenceGroup)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain dict, as config.yaml holds it."""
+        return asdict(self)
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"model": {"dim": 8}} -> {"model.dim": 8}."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat

@@ -31,9 +31,20 @@ def draw_text(plan: Plan, n_steps: int | None = None) -> str:
     return "\n".join(lines) + (f"\n… {more} more steps" if more else "")
 
 
-def draw_svg(plan: Plan, n_steps: int | None = None, known: Mapping[str, int] | None = None, title: str = "") -> str:
-    """The first `n_steps` steps as a self-contained SVG; cells that a prompt of `known` frames forces are outlined."""
-    steps = min(plan.n_steps, n_steps or plan.n_steps)
+def draw_svg(
+    plan: Plan,
+    n_steps: int | None = None,
+    known: Mapping[str, int] | None = None,
+    title: str = "",
+    *,
+    first_step: int = 0,
+    codes: Mapping[str, np.ndarray] | None = None,
+) -> str:
+    """`n_steps` steps from `first_step` on as a self-contained SVG; cells that a prompt of `known` frames forces are
+    outlined. With `codes` ([T, K] by stream) a cell reads its code instead of its frame."""
+    last = min(plan.n_steps, first_step + (n_steps or plan.n_steps))
+    steps = max(last - first_step, 0)
+    grid_TR = plan.interleave(codes) if codes is not None else None
     forced_TR = plan.known(known) if known else np.zeros(plan.source_TR.shape, dtype=bool)
     width, height = MARGIN + steps * CELL_WIDTH + 8, (plan.n_rows + 1) * CELL_HEIGHT + 8
     parts = [
@@ -41,19 +52,22 @@ def draw_svg(plan: Plan, n_steps: int | None = None, known: Mapping[str, int] | 
         f'font-family="ui-monospace, monospace" font-size="11" role="img" '
         f'aria-label="{html.escape(title or "layout")}">'
     ]
-    for step in range(steps):
-        x = MARGIN + step * CELL_WIDTH + CELL_WIDTH / 2
+    for column, step in enumerate(range(first_step, last)):
+        x = MARGIN + column * CELL_WIDTH + CELL_WIDTH / 2
         parts.append(f'<text x="{x}" y="16" text-anchor="middle" fill="#888">{step}</text>')
     for row, name in enumerate(_row_names(plan)):
         y = (row + 1) * CELL_HEIGHT
         parts.append(f'<text x="{MARGIN - 8}" y="{y + 16}" text-anchor="end" fill="#888">{html.escape(name)}</text>')
-        parts += [_svg_cell(plan, step, row, bool(forced_TR[step, row])) for step in range(steps)]
+        for column, step in enumerate(range(first_step, last)):
+            label = _label(plan, step, row) if grid_TR is None else _code_label(plan, grid_TR, step, row)
+            parts.append(_svg_cell(plan, (step, row), column, label, bool(forced_TR[step, row])))
     return "\n".join([*parts, "</svg>"])
 
 
-def _svg_cell(plan: Plan, step: int, row: int, forced: bool) -> str:
-    x, y = MARGIN + step * CELL_WIDTH, (row + 1) * CELL_HEIGHT
-    label, fill = _label(plan, step, row), _fill(plan, step, row)
+def _svg_cell(plan: Plan, cell: tuple[int, int], column: int, label: str, forced: bool) -> str:
+    step, row = cell
+    x, y = MARGIN + column * CELL_WIDTH, (row + 1) * CELL_HEIGHT
+    fill = _fill(plan, step, row)
     outline = ' stroke="#b45309" stroke-width="1.5"' if forced and plan.stream_TR[step, row] != NO_STREAM else ""
     box = f'<rect x="{x + 1.5}" y="{y + 1.5}" width="{CELL_WIDTH - 3}" height="{CELL_HEIGHT - 3}" rx="4"'
     text = f'<text x="{x + CELL_WIDTH / 2}" y="{y + 16}" text-anchor="middle" fill="#1a1a1a">{label}</text>'
@@ -90,6 +104,11 @@ def _label(plan: Plan, step: int, row: int) -> str:
     if source < len(plan.symbols):
         return SHORT.get(plan.symbols[source], "end")
     return str(plan.frame_TR[step, row])
+
+
+def _code_label(plan: Plan, grid_TR: np.ndarray, step: int, row: int) -> str:
+    is_code = plan.source_TR[step, row] >= len(plan.symbols)
+    return str(grid_TR[step, row]) if is_code else _label(plan, step, row)
 
 
 def _row_names(plan: Plan) -> list[str]:

@@ -292,3 +292,11 @@ def test_text_drawing_by_hand():
         "audio.0  bos    0    1  end",
         "audio.1    .    .    0    1",
     ]
+
+
+def test_svg_with_codes_shows_a_window_of_them():
+    plan = Delay("audio", [0, 1]).plan({"audio": 4})
+    codes_TK = np.arange(100, 108).reshape(4, 2)
+    drawn = draw_svg(plan, 2, first_step=2, codes={"audio": codes_TK})
+    assert drawn.count("<rect") == 4
+    assert [text in drawn for text in (">102<", ">101<", ">104<", ">103<", ">100<")] == [True] * 4 + [False]

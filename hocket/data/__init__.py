@@ -1,0 +1,26 @@
+"""Data: from recordings to batches. This room owns the sources of audio, the tokenising job and the corpus.
+
+A corpus is a folder of Arrow shards that is mapped, never loaded; it knows its codec and says so. What a layout does
+with an example is not known here.
+"""
+
+from hocket.data.clips import BadAudio, Clip
+from hocket.data.corpus import Corpus, CorpusCard, Example
+from hocket.data.sources import read_clips
+from hocket.data.statistics import CorpusStatistics, describe
+from hocket.data.tokenizing import tokenize
+from hocket.data.workspace import Rejected, read_rejected
+
+__all__ = [
+    "BadAudio",
+    "Clip",
+    "Corpus",
+    "CorpusCard",
+    "CorpusStatistics",
+    "Example",
+    "Rejected",
+    "describe",
+    "read_clips",
+    "read_rejected",
+    "tokenize",
+]

@@ -76,8 +76,8 @@ class ProgressBar:
     @property
     def time_left(self) -> str:
         """Such as "3 min 20 s left"; empty while the speed is unknown and at the end."""
-        left = self.total - self.done
-        return f"{format_seconds(left / self.rate)} left" if left > 0 and self.rate > 0 else ""
+        seconds = (self.total - self.done) / self.rate if self.rate > 0 else 0.0
+        return f"{format_seconds(seconds)} left" if round(seconds) > 0 else ""
 
     def _print_line(self) -> None:
         share = 100 * self.done / self.total if self.total else 100.0

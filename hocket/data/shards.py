@@ -144,8 +144,8 @@ def write_datasets_metadata(folder: Path, files: Sequence[str], levels: int, fin
         "_output_all_columns": False,
         "_split": None,
     }
-    write_json(folder / datasets.config.DATASET_INFO_FILENAME, info)
-    write_json(folder / datasets.config.DATASET_STATE_JSON_FILENAME, state)
+    write_json(folder / "dataset_info.json", info)
+    write_json(folder / "state.json", state)
 
 
 def sha256(content: bytes) -> str:

@@ -1,0 +1,23 @@
+"""Frozen audio tokenizers: waveforms to codes and back, and the fine print of rates, lengths and identity.
+
+Owns the bundled codec, its training, and the reading and writing of audio files; knows no vocabulary and no model.
+`load_codec("bundled")` gives 8 codes of 1,024 for every 40 ms of 16 kHz audio.
+"""
+
+from hocket.codec.audio import AudioInfo, audio_info, read_audio, resample, write_audio
+from hocket.codec.base import Codec, CodecIdentity, Codes
+from hocket.codec.loading import load_codec
+from hocket.codec.spectral import SpectralCodec
+
+__all__ = [
+    "AudioInfo",
+    "Codec",
+    "CodecIdentity",
+    "Codes",
+    "SpectralCodec",
+    "audio_info",
+    "load_codec",
+    "read_audio",
+    "resample",
+    "write_audio",
+]

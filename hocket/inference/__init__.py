@@ -1,0 +1,10 @@
+"""Inference: from known cells to a full grid, and from there to sound.
+
+Owns samplers and the generator. Needs torch and the rooms above it, no training library.
+"""
+
+from hocket.inference.files import generate_files
+from hocket.inference.generator import Generation, Generator, Request
+from hocket.inference.sampling import Sampling
+
+__all__ = ["Generation", "Generator", "Request", "Sampling", "generate_files"]

@@ -1,0 +1,51 @@
+"""The shape of a decoder."""
+
+from dataclasses import dataclass
+
+from hocket.errors import InputError
+from hocket.model.attention import BACKENDS
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Dimensions of the decoder, validated when built; saved with every checkpoint."""
+
+    dim: int = 256
+    """Width D of the residual stream."""
+    n_layers: int = 6
+    """Transformer blocks."""
+    n_heads: int = 4
+    """Query heads; the head width is dim / n_heads."""
+    n_kv_heads: int = 4
+    """Key and value heads; fewer than `n_heads` is grouped-query attention (Ainslie et al., 2023)."""
+    ffn_dim: int = 768
+    """Inner width of SwiGLU (Shazeer, 2020)."""
+    rope_theta: float = 10000.0
+    """Base of the rotary positions (Su et al., 2021)."""
+    norm_eps: float = 1e-5
+    """Added to the mean square in RMSNorm."""
+    qk_norm: bool = True
+    """RMSNorm on queries and keys, as in Qwen3."""
+    bias: bool = False
+    """Biases on queries, keys and values, as in Qwen2."""
+    context: int = 512
+    """Longest document in steps."""
+    attention: str = "sdpa"
+    """Attention backend."""
+
+    def __post_init__(self) -> None:
+        for name in ("dim", "n_layers", "n_heads", "n_kv_heads", "ffn_dim", "context"):
+            if getattr(self, name) < 1:
+                raise InputError(f"model.{name} must be at least 1, not {getattr(self, name)}")
+        if self.dim % (2 * self.n_heads):
+            raise InputError(f"model.dim = {self.dim} must be an even multiple of model.n_heads = {self.n_heads}")
+        if self.n_heads % self.n_kv_heads:
+            raise InputError(
+                f"model.n_heads = {self.n_heads} must be a multiple of model.n_kv_heads = {self.n_kv_heads}"
+            )
+        if self.attention not in BACKENDS:
+            raise InputError(f'model.attention = "{self.attention}" is unknown; there are {sorted(BACKENDS)}')
+
+    @property
+    def head_dim(self) -> int:
+        return self.dim // self.n_heads

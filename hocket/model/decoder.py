@@ -1,0 +1,147 @@
+"""The trunk: a decoder-only transformer over grids of ids.
+
+RMSNorm before each part, rotary positions, grouped-query attention, SwiGLU (the Llama family); QK norm and biases by
+configuration, so that the weights of Llama, Qwen2 and Qwen3 models fit. The input of a step is the sum of the
+embeddings of its R cells; `<none>` embeds to exactly zero.
+
+Initialisation: every matrix normal with std 1/sqrt(fan-in), those that write into the residual stream divided by
+sqrt(2 x layers) more (GPT-2); embeddings normal with std 0.5.
+
+Shapes: N steps of packed documents, B batch, T steps, R rows, D width, H query heads, G key and value heads,
+C head width.
+"""
+
+import itertools
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hocket.model.attention import BACKENDS, attend
+from hocket.model.cache import KeyValueCache
+from hocket.model.config import ModelConfig
+
+EMBEDDING_STD = 0.5
+
+
+class Decoder(nn.Module):
+    """Grids of ids to hidden states, one a step."""
+
+    def __init__(self, config: ModelConfig, vocabulary_size: int, none_id: int):
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(vocabulary_size, config.dim, padding_idx=none_id)
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
+        self.norm = nn.RMSNorm(config.dim, eps=config.norm_eps)
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draws fresh weights."""
+        nn.init.normal_(self.embedding.weight, std=EMBEDDING_STD, generator=generator)
+        with torch.no_grad():
+            self.embedding.weight[self.embedding.padding_idx] = 0
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            block.initialise(generator)
+
+    def forward(self, ids_NR: Tensor, bounds: list[int]) -> Tensor:
+        """Hidden states `[N, D]` of packed documents; each sees only its own past, positions count from 0 in each."""
+        lengths = [b - a for a, b in itertools.pairwise(bounds)]
+        positions_N = torch.cat([torch.arange(n, device=ids_NR.device) for n in lengths])
+        x_ND = self._embed(ids_NR)
+        rotation = rotary(positions_N, self.config, x_ND.dtype)
+        for block in self.blocks:
+            x_ND = block(x_ND, rotation, bounds)
+        return self.norm(x_ND)
+
+    def step(self, ids_BTR: Tensor, cache: KeyValueCache) -> Tensor:
+        """Hidden states `[B, T, D]` of the next T steps, and their keys and values into the cache."""
+        positions_T = torch.arange(cache.length, cache.length + ids_BTR.shape[1], device=ids_BTR.device)
+        x_BTD = self._embed(ids_BTR)
+        rotation = rotary(positions_T, self.config, x_BTD.dtype)
+        for layer, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
+            x_BTD = block.step(x_BTD, rotation, cache, layer)
+        cache.advance(ids_BTR.shape[1])
+        return self.norm(x_BTD)
+
+    def new_cache(self, batch: int, max_steps: int) -> KeyValueCache:
+        weight = self.embedding.weight
+        return KeyValueCache(
+            n_layers=self.config.n_layers,
+            batch=batch,
+            n_kv_heads=self.config.n_kv_heads,
+            max_steps=max_steps,
+            head_dim=self.config.head_dim,
+            device=weight.device,
+            dtype=weight.dtype,
+        )
+
+    def _embed(self, ids: Tensor) -> Tensor:
+        return self.embedding(ids).sum(dim=-2)
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, each added to the residual stream."""
+
+    def __init__(self, config: ModelConfig, layer: int):
+        super().__init__()
+        self.config, self.layer = config, layer
+        width, grouped = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
+        self.attention_norm = nn.RMSNorm(config.dim, eps=config.norm_eps)
+        self.qkv = nn.Linear(config.dim, width + 2 * grouped, bias=config.bias)
+        self.q_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps) if config.qk_norm else nn.Identity()
+        self.k_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps) if config.qk_norm else nn.Identity()
+        self.out = nn.Linear(width, config.dim, bias=False)
+        self.ffn_norm = nn.RMSNorm(config.dim, eps=config.norm_eps)
+        self.gate_up = nn.Linear(config.dim, 2 * config.ffn_dim, bias=False)
+        self.down = nn.Linear(config.ffn_dim, config.dim, bias=False)
+        self._packed = BACKENDS[config.attention]
+
+    def initialise(self, generator: torch.Generator) -> None:
+        residual = 1 / math.sqrt(2 * self.config.n_layers)
+        for linear, scale in ((self.qkv, 1.0), (self.out, residual), (self.gate_up, 1.0), (self.down, residual)):
+            nn.init.normal_(linear.weight, std=scale / math.sqrt(linear.in_features), generator=generator)
+            if linear.bias is not None:
+                nn.init.zeros_(linear.bias)
+
+    def forward(self, x_ND: Tensor, rotation: tuple[Tensor, Tensor], bounds: list[int]) -> Tensor:
+        q_NHC, k_NGC, v_NGC = self._heads(x_ND, rotation)
+        x_ND = x_ND + self.out(self._packed(q_NHC, k_NGC, v_NGC, bounds).flatten(-2))
+        return x_ND + self._feed_forward(x_ND)
+
+    def step(self, x_BTD: Tensor, rotation: tuple[Tensor, Tensor], cache: KeyValueCache, layer: int) -> Tensor:
+        q_BHTC, k_BGTC, v_BGTC = (x.transpose(1, 2) for x in self._heads(x_BTD, rotation))
+        past, new = cache.length, x_BTD.shape[1]
+        k_BGSC, v_BGSC = cache.write(layer, k_BGTC, v_BGTC)
+        mask_TS = None
+        if past and new > 1:
+            mask_TS = torch.ones(new, past + new, dtype=torch.bool, device=x_BTD.device).tril(past)
+        mixed_BHTC = attend(q_BHTC, k_BGSC, v_BGSC, is_causal=new > 1 and not past, mask_TS=mask_TS)
+        x_BTD = x_BTD + self.out(mixed_BHTC.transpose(1, 2).flatten(-2))
+        return x_BTD + self._feed_forward(x_BTD)
+
+    def _heads(self, x: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        c = self.config
+        heads = self.qkv(self.attention_norm(x)).unflatten(-1, (c.n_heads + 2 * c.n_kv_heads, c.head_dim))
+        q, k, v = heads.split([c.n_heads, c.n_kv_heads, c.n_kv_heads], dim=-2)
+        return rotate(self.q_norm(q), rotation), rotate(self.k_norm(k), rotation), v
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up(self.ffn_norm(x)).chunk(2, dim=-1)
+        return self.down(F.silu(gate) * up)
+
+
+def rotary(positions_T: Tensor, config: ModelConfig, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Cosines and sines `[T, 1, C]` of rotary positions, halves repeated as in Llama; computed in float32."""
+    half = torch.arange(0, config.head_dim, 2, device=positions_T.device, dtype=torch.float32)
+    angles = positions_T[:, None].float() * config.rope_theta ** (-half / config.head_dim)
+    angles_T1C = torch.cat([angles, angles], dim=-1)[:, None]
+    return angles_T1C.cos().to(dtype), angles_T1C.sin().to(dtype)
+
+
+def rotate(x_THC: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    """Turns each pair (c, c + C/2) of a head by its position's angle."""
+    cos, sin = rotation
+    low, high = x_THC.chunk(2, dim=-1)
+    return x_THC * cos + torch.cat([-high, low], dim=-1) * sin

@@ -1,0 +1,207 @@
+"""A language model over grids: decoder, head, and all that is needed to read and write its files.
+
+    model/
+      config.json          dimensions, layout, codec identity, hocket's version
+      model.safetensors    plain weights, float32 or as trained
+      vocabulary/          blocks, special tokens, text tokenizer
+
+Shapes: N steps of packed documents, R rows, D width.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from hocket.codec import Codec, CodecIdentity, load_codec
+from hocket.data.packing import Batch
+from hocket.errors import InputError
+from hocket.interleave import Layout, load_layout
+from hocket.model.config import ModelConfig
+from hocket.model.decoder import Decoder
+from hocket.model.heads import LegalSet, LossParts, ParallelHead
+from hocket.vocab import Vocabulary
+
+CONFIG_FILE, WEIGHTS_FILE, VOCABULARY_FOLDER = "config.json", "model.safetensors", "vocabulary"
+MODEL_FOLDER, CHECKPOINTS_FOLDER, LATEST_FILE = "model", "checkpoints", "latest"
+FORMAT = 1
+
+
+class Model(nn.Module):
+    """Build one with `Model.build`, read one with `load_model`."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        vocabulary: Vocabulary,
+        layout: Layout,
+        codec_identity: CodecIdentity,
+        codec_source: str,
+    ):
+        super().__init__()
+        self.config, self.vocabulary, self.layout = config, vocabulary, layout
+        self.codec_identity, self.codec_source = codec_identity, codec_source
+        self.decoder = Decoder(config, vocabulary.size, vocabulary.id("<none>"))
+        legal_sets = [
+            LegalSet(names[0] if names else "", vocabulary.ranges(names) if names else ())
+            for names in layout.legal_sets
+        ]
+        self.head = ParallelHead(config.dim, vocabulary.size, legal_sets)
+
+    @classmethod
+    def build(
+        cls,
+        config: ModelConfig,
+        vocabulary: Vocabulary,
+        layout: Layout,
+        codec_identity: CodecIdentity,
+        *,
+        codec_source: str | None = None,
+        seed: int = 0,
+    ) -> "Model":
+        """A freshly initialised model; the same seed gives the same weights.
+
+        Args:
+            codec_source: what `load_codec` takes to find the codec again; the codec's name unless given.
+        """
+        model = cls(config, vocabulary, layout, codec_identity, codec_source or codec_identity.name)
+        generator = torch.Generator().manual_seed(seed)
+        model.decoder.initialise(generator)
+        model.head.initialise(generator)
+        return model
+
+    def forward(self, batch: Batch) -> LossParts:
+        """Next-step loss over packed documents: step s of a document predicts its step s + 1.
+
+        The shift from inputs to targets happens here and nowhere else.
+        """
+        bounds = batch.cu_seqlens.tolist()
+        x_ND = self.decoder(batch.ids_NR, bounds)
+        is_target_N = torch.ones(len(x_ND), dtype=torch.bool, device=x_ND.device)
+        is_target_N[batch.cu_seqlens[:-1]] = False
+        target_N = is_target_N.nonzero().squeeze(-1)
+        return self.head(
+            x_ND[target_N - 1], batch.ids_NR[target_N], batch.legal_NR[target_N], batch.weight_NR[target_N]
+        )
+
+    def hidden(self, ids_NR: Tensor, bounds: list[int]) -> Tensor:
+        """Hidden states `[N, D]` of packed documents."""
+        return self.decoder(ids_NR, bounds)
+
+    @cached_property
+    def codec(self) -> Codec:
+        """The codec whose codes the model speaks, loaded when first asked for.
+
+        Raises:
+            InputError: it cannot be found, or it is not the one that the model was trained on.
+        """
+        codec = load_codec(self.codec_source, levels=self.codec_identity.levels)
+        if codec.identity.fingerprint != self.codec_identity.fingerprint:
+            raise InputError(
+                f'the model was trained on codes of codec "{self.codec_identity.name}" with fingerprint '
+                f'{self.codec_identity.fingerprint}; "{self.codec_source}" is now {codec.identity.fingerprint}'
+            )
+        return codec
+
+    @property
+    def device(self) -> torch.device:
+        return self.head.weight.device
+
+    @property
+    def n_parameters(self) -> int:
+        return sum(p.numel() for p in self.parameters())
+
+    @property
+    def context_seconds(self) -> float:
+        """Seconds of audio that the context holds."""
+        rates = {
+            name: self.codec_identity.frame_rate for name in self.vocabulary.streams if name in self.layout.streams
+        }
+        return float(self.config.context / self.layout.steps_per_second(rates)) if rates else 0.0
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the model's files."""
+        save_model_files(folder, self, self.state_dict())
+
+
+def save_model_files(folder: str | Path, model: Model, state_dict: Mapping[str, Tensor]) -> None:
+    """Writes a model's files with weights that may come from elsewhere (gathered by an engine)."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in state_dict.items()}
+    safetensors.torch.save_file(weights, folder / WEIGHTS_FILE)
+    model.vocabulary.save(folder / VOCABULARY_FOLDER)
+    content = {
+        "format": FORMAT,
+        "model": asdict(model.config),
+        "layout": model.layout.expression,
+        "levels": model.layout.streams,
+        "codec": model.codec_identity.to_dict(),
+        "codec_source": model.codec_source,
+        "vocabulary_fingerprint": model.vocabulary.fingerprint,
+    }
+    (folder / CONFIG_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def find_model_folder(folder: str | Path) -> Path:
+    """The folder with the model's files: `folder` itself, its `model/`, or the latest checkpoint of a run.
+
+    Raises:
+        InputError: there is none.
+    """
+    folder = Path(folder)
+    candidates = [folder, folder / MODEL_FOLDER]
+    if (folder / LATEST_FILE).is_file():
+        step = (folder / LATEST_FILE).read_text(encoding="utf-8").strip()
+        candidates.append(folder / CHECKPOINTS_FOLDER / step / MODEL_FOLDER)
+    for candidate in candidates:
+        if (candidate / CONFIG_FILE).is_file() and (candidate / WEIGHTS_FILE).is_file():
+            return candidate
+    reason = "there is no such folder" if not folder.exists() else f"it holds neither {CONFIG_FILE} nor a run's latest"
+    raise InputError(f"{folder} is no hocket checkpoint: {reason}; give a run folder such as runs/demo")
+
+
+def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
+    """Reads a model from a run, a checkpoint or a model folder.
+
+    Raises:
+        InputError: the folder is none of these, a file is broken, or its parts do not belong together.
+    """
+    folder = find_model_folder(folder)
+    content = _read_config(folder)
+    vocabulary = Vocabulary.load(folder / VOCABULARY_FOLDER)
+    if vocabulary.fingerprint != content["vocabulary_fingerprint"]:
+        raise InputError(
+            f"{folder} holds a vocabulary with fingerprint {vocabulary.fingerprint}, but its model was trained with "
+            f"{content['vocabulary_fingerprint']}"
+        )
+    layout = load_layout(content["layout"], levels={n: k for n, k in content["levels"].items() if n != "text"})
+    identity = CodecIdentity.from_dict(content["codec"])
+    model = Model(ModelConfig(**content["model"]), vocabulary, layout, identity, content["codec_source"])
+    try:
+        model.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS_FILE))
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"the weights in {folder / WEIGHTS_FILE} cannot be used: {reason}") from error
+    return model.to(device).eval()
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is no JSON: {error}") from error
+    wanted = {"format", "model", "layout", "levels", "codec", "codec_source", "vocabulary_fingerprint"}
+    if not isinstance(content, dict) or not wanted <= set(content):
+        raise InputError(f"{folder} is no hocket checkpoint: its {CONFIG_FILE} is not one of hocket's")
+    if content["format"] != FORMAT:
+        raise InputError(f"{folder} has checkpoint format {content['format']}; this hocket reads format {FORMAT}")
+    return content

@@ -19,7 +19,8 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,8 @@ class Engine:
         results: list[Any] = []
         norm = None
         for batch in window:
-            with self.accelerator.accumulate(self._wrapped):
+            with self.accelerator.accumulate(self._wrapped), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=".*all_gather_into_tensor.*", category=FutureWarning)
                 parts = self._wrapped(batch)
                 self.accelerator.backward(parts.total * scale)
                 if self.accelerator.sync_gradients:
@@ -189,9 +191,17 @@ class Engine:
         torch.distributed.all_gather_object(values, value)
         return values
 
-    def wait(self) -> None:
-        """Return when every process is here."""
-        self.accelerator.wait_for_everyone()
+    def on_main(self, work: Callable[[], object]) -> None:
+        """Do something in the first process while the others wait; its InputError is raised in all of them."""
+        message = None
+        if self.is_main:
+            try:
+                work()
+            except InputError as error:
+                message = str(error)
+        message = self.gather(message)[0]
+        if message is not None:
+            raise InputError(message)
 
     def save(self, folder: Path) -> None:
         """Weights, optimizer and random states; every process calls it."""
@@ -246,7 +256,8 @@ def _quiet() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(before)

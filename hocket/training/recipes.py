@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from hocket.errors import InputError, did_you_mean
+from hocket.resources import config_folder
 from hocket.training.config import Recipe, flatten
 
 HYDRA_VERSION_BASE = "1.3"
@@ -25,15 +26,6 @@ SCHEMA = "recipe"
 _TYPE_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 ConfigStore.instance().store(name=SCHEMA, node=Recipe)
-
-
-def config_folder() -> Path:
-    """The folder of recipes and groups: inside an installed package, or at the root of a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package / "configs", package.parent / "configs"):
-        if (folder / "demo.yaml").is_file():
-            return folder
-    raise FileNotFoundError(f"this installation of hocket lacks its configs: {package / 'configs'}")
 
 
 def list_recipes() -> dict[str, str]:

@@ -1,7 +1,7 @@
 """The learning rate as a pure function of the step, so that a resumed run needs no scheduler state.
 
-    cosine   /‾‾‾\\__        up for `warmup` steps, then half a cosine down to min_lr_ratio
-    wsd      /‾‾‾‾‾‾\\       up, constant, then a straight line down over the last fifth
+cosine   /‾‾‾\\__        up for `warmup` steps, then half a cosine down to min_lr_ratio
+wsd      /‾‾‾‾‾‾\\       up, constant, then a straight line down over the last fifth
 """
 
 import math

@@ -1,0 +1,101 @@
+"""What a run measures: sums that add up over micro-batches, processes and steps, and the files that rows go to.
+
+All losses are in nats. `loss` is the weighted mean that training minimises; `loss/BLOCK` the plain mean over the cells
+of one block, so that audio.3 of two runs can be compared whatever their weights.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hocket.model import LossParts
+from hocket.training.checkpoints import write_text
+
+
+@dataclass
+class Sums:
+    """Sums of cross-entropy; `a.add(b)` of two windows is the window of both."""
+
+    blocks: list[str]
+    total: float = 0.0  # weight * cross-entropy
+    weight: float = 0.0
+    frames: float = 0.0
+    nats: list[float] = field(default_factory=list)  # cross-entropy of each block
+    cells: list[float] = field(default_factory=list)  # targets of each block
+
+    def __post_init__(self) -> None:
+        self.nats = self.nats or [0.0] * len(self.blocks)
+        self.cells = self.cells or [0.0] * len(self.blocks)
+
+    def add_parts(self, parts: LossParts, n_frames: int) -> None:
+        """Add a micro-batch's loss; one transfer from the device."""
+        zero = torch.zeros((), device=parts.total.device)
+        by_block = [parts.by_block.get(block, (zero, zero)) for block in self.blocks]
+        scalars = [parts.total.detach(), parts.weight.detach(), *(x for pair in by_block for x in pair)]
+        values = torch.stack([torch.as_tensor(x, device=zero.device).float() for x in scalars]).tolist()
+        self.add_vector([values[0], values[1], float(n_frames), *values[2::2], *values[3::2]])
+
+    def vector(self) -> list[float]:
+        return [self.total, self.weight, self.frames, *self.nats, *self.cells]
+
+    def add_vector(self, values: list[float]) -> None:
+        n = len(self.blocks)
+        self.total += values[0]
+        self.weight += values[1]
+        self.frames += values[2]
+        self.nats = [a + b for a, b in zip(self.nats, values[3 : 3 + n], strict=True)]
+        self.cells = [a + b for a, b in zip(self.cells, values[3 + n :], strict=True)]
+
+    @property
+    def n_cells(self) -> float:
+        """Targets in all blocks: what is counted as tokens."""
+        return sum(self.cells)
+
+    def losses(self, prefix: str) -> dict[str, float]:
+        """{"PREFIXloss": …, "PREFIXaudio.0": …}, the blocks under "loss/" where the prefix is empty."""
+        row = {f"{prefix}loss": self.total / self.weight if self.weight else 0.0}
+        for block, nats, cells in zip(self.blocks, self.nats, self.cells, strict=True):
+            if cells:
+                row[f"{prefix or 'loss/'}{block}"] = nats / cells
+        return row
+
+
+class MetricsFiles:
+    """metrics.jsonl and TensorBoard events of a run, from a step on: later rows of an earlier attempt are dropped."""
+
+    def __init__(self, jsonl: Path, tensorboard: Path | None, step: int):
+        self._path = jsonl
+        kept = [row for row in read_rows(jsonl) if row["step"] <= step]
+        write_text(jsonl, "".join(json.dumps(row) + "\n" for row in kept))
+        self.last: dict[str, Any] = {}
+        for row in kept:
+            self.last |= row
+        self._events = None
+        if tensorboard is not None:
+            from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415
+
+            self._events = SummaryWriter(str(tensorboard), purge_step=step + 1)
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Append a row; it is on disk when this returns."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        self.last |= row
+        if self._events is not None:
+            for name, value in row.items():
+                if name != "step":
+                    self._events.add_scalar(name, value, row["step"])
+
+    def close(self) -> None:
+        if self._events is not None:
+            self._events.close()
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl; a last line that a kill has cut short is left out."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]

@@ -1,0 +1,189 @@
+"""One training run from recipe to checkpoint: start it, continue it, or say that it is finished."""
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hocket.data import Batch, Corpus, PackedLoader, one_pass
+from hocket.errors import InputError
+from hocket.interleave import load_layout
+from hocket.model import Model, load_model
+from hocket.training.callbacks import Checkpoints, MetricsLog, Progress, Validation
+from hocket.training.checkpoints import RunFolder, save_checkpoint
+from hocket.training.config import Recipe, TrainingGroup
+from hocket.training.engine import Engine
+from hocket.training.loop import Callback, Loop
+from hocket.training.metrics import MetricsFiles, read_rows
+from hocket.training.parts import build_model, open_corpus
+from hocket.training.recipes import load_recipe
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended."""
+
+    folder: Path
+    steps: int
+    seconds: float  # of this call
+    metrics: dict[str, Any] = field(default_factory=dict)  # the last value of each; empty except in the first process
+    signal: int = 0  # what ended it early, 0 if nothing did
+
+
+def run_recipe(recipe: str | Path, overrides: list[str] | None = None, fresh: bool = False) -> RunResult:
+    """Train a recipe by name or path with overrides such as `model.dim=128`. InputError in one sentence."""
+    return train(load_recipe(recipe, overrides), fresh)
+
+
+def train(recipe: Recipe, fresh: bool = False) -> RunResult:
+    """Train, going on with the run in `recipe.output` if there is one, unless `fresh`.
+
+    A run that was killed goes on from its newest checkpoint and gives the losses it would have given.
+    """
+    start = time.monotonic()
+    run = RunFolder(recipe.output)
+    run.check_usable(fresh)
+    load_layout(recipe.interleave.layout)
+    step = None
+    if not fresh:
+        run.check_config(recipe)
+        step = run.latest_step()
+    engine = Engine(recipe.training)
+    try:
+        for note in engine.notes:
+            _say(engine, note)
+        _check_steps(run, recipe, step)
+        if step == recipe.training.steps:
+            done = f"{run.path} is finished, {step} steps"
+            _say(engine, f"{done}: raise training.steps to go on, or give --fresh to start over")
+            return RunResult(run.path, step, 0.0, _last_metrics(run))
+        ended_by, metrics, done = _Training(engine, run, recipe, step, fresh).run()
+        return RunResult(run.path, done, time.monotonic() - start, metrics, ended_by)
+    finally:
+        engine.close()
+
+
+def _check_steps(run: RunFolder, recipe: Recipe, step: int | None) -> None:
+    if step is not None and step > recipe.training.steps:
+        raise InputError(
+            f'the run "{run.path}" has done {step} steps, more than training.steps={recipe.training.steps}: '
+            "steps may be raised, not lowered"
+        )
+
+
+class _Training:
+    """The parts of a run, put together."""
+
+    def __init__(self, engine: Engine, run: RunFolder, recipe: Recipe, step: int | None, fresh: bool):
+        self.engine, self.run_folder, self.recipe = engine, run, recipe
+        self.state = None if step is None else run.read_state(step)
+        self.corpus = open_corpus(recipe, engine)
+        self._check_same_setting(self.state)
+        self.model = build_model(recipe, self.corpus) if step is None else load_model(run.checkpoint(step))
+        self.blocks = list(dict.fromkeys(names[0] for names in self.model.layout.legal_sets if names))
+        self.loader = self._loader(self.corpus.split("train"))
+        self.valid = list(self._one_pass(self.corpus.split("valid")))
+        engine.on_main(lambda: self._open_folder(fresh))
+        engine.prepare(self.model.train())
+        if step is not None:
+            engine.load(run.checkpoint(step) / "engine")
+
+    def run(self) -> tuple[int, dict[str, Any], int]:
+        """Train. Returns the signal that ended it early (or 0), the last metrics, and the steps done."""
+        step = self.state["step"] if self.state else 0
+        files = None
+        if self.engine.is_main:
+            tensorboard = self.run_folder.tensorboard if self.recipe.training.tensorboard else None
+            files = MetricsFiles(self.run_folder.metrics, tensorboard, step)
+        loop = Loop(self.engine, self.loader, self.recipe.training, self.blocks, self._callbacks(files))
+        loop.callbacks = [*loop.callbacks, Checkpoints(lambda at: self._save(loop, at), self._every.save_every)]
+        if self.state:
+            loop.load_state(self.state)
+        self._greet(step)
+        ended_by = loop.run()
+        if ended_by:
+            name = signal.Signals(ended_by).name
+            _say(self.engine, f"stopped by {name} after step {loop.step}; the same command goes on from there")
+        return ended_by, files.last if files else {}, loop.step
+
+    @property
+    def _every(self) -> TrainingGroup:
+        return self.recipe.training
+
+    def _callbacks(self, files: MetricsFiles | None) -> list[Callback]:
+        frame_rate = float(self.model.codec_identity.frame_rate)
+        callbacks: list[Callback] = [
+            MetricsLog(files, self.blocks, frame_rate, self._every.log_every),
+            Validation(self.engine, self.valid, self.blocks, files, self._every.valid_every),
+        ]
+        return [*callbacks, Progress(self._every.steps)] if self.engine.is_main else callbacks
+
+    def _save(self, loop: Loop, step: int) -> None:
+        state = loop.state() | self._setting()
+        save_checkpoint(self.run_folder, self.engine, self.model, self.recipe, step, state, self._every.keep)
+
+    def _setting(self) -> dict[str, Any]:
+        """What must be the same when the run goes on."""
+        return {
+            "engine": self.engine.kind,
+            "processes": self.engine.world_size,
+            "corpus": self.corpus.card.fingerprint,
+        }
+
+    def _check_same_setting(self, state: dict[str, Any] | None) -> None:
+        for key, value in self._setting().items() if state else ():
+            if state and state[key] != value:
+                raise InputError(
+                    f'the run "{self.run_folder.path}" was made with {key} {state[key]}, not {value}: '
+                    "go on as it was, or start over with --fresh"
+                )
+
+    def _open_folder(self, fresh: bool) -> None:
+        if fresh:
+            self.run_folder.clear()
+        self.run_folder.write_config(self.recipe)
+
+    def _loader(self, corpus: Corpus) -> PackedLoader:
+        return PackedLoader(
+            corpus,
+            self.model.layout,
+            self.model.vocabulary,
+            batch_steps=self.recipe.data.batch_steps,
+            context=self.recipe.model.context,
+            seed=self.recipe.training.seed,
+            rank=self.engine.rank,
+            world_size=self.engine.world_size,
+        )
+
+    def _one_pass(self, corpus: Corpus) -> Iterator[Batch]:
+        return one_pass(
+            corpus,
+            self.model.layout,
+            self.model.vocabulary,
+            batch_steps=self.recipe.data.batch_steps,
+            context=self.recipe.model.context,
+        )
+
+    def _greet(self, step: int) -> None:
+        doing = f"continuing {self.run_folder.path} from step {step}" if step else f"training {self.run_folder.path}"
+        processes = f", {self.engine.world_size} processes" if self.engine.world_size > 1 else ""
+        engine = "DeepSpeed" if self.engine.kind == "deepspeed" else "Accelerate"
+        million = self.model.n_parameters / 1e6
+        _say(self.engine, f"{doing}: {million:.1f}M parameters, {self.model.layout}, {engine}{processes}")
+        if not self.valid:
+            _say(self.engine, "the corpus has no valid split, so there is no validation")
+
+
+def _last_metrics(run: RunFolder) -> dict[str, Any]:
+    metrics: dict[str, Any] = {}
+    for row in read_rows(run.metrics):
+        metrics |= row
+    return metrics
+
+
+def _say(engine: Engine, sentence: str) -> None:
+    if engine.is_main:
+        print(sentence, file=sys.stderr, flush=True)

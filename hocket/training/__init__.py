@@ -5,7 +5,8 @@ a run that was killed goes on as if nothing had happened.
 """
 
 from hocket.training.config import Recipe
-from hocket.training.recipes import list_groups, list_recipes, load_recipe
+from hocket.training.recipes import list_groups, load_recipe
 from hocket.training.run import RunResult, run_recipe, train
+from hocket.training.sweep import run_sweep
 
-__all__ = ["Recipe", "RunResult", "list_groups", "list_recipes", "load_recipe", "run_recipe", "train"]
+__all__ = ["Recipe", "RunResult", "list_groups", "load_recipe", "run_recipe", "run_sweep", "train"]

@@ -5,10 +5,10 @@ One optimizer step is a *window* of `accumulation` micro-batches per process. It
     sum over processes and micro-batches of w * ce   /   sum over processes and micro-batches of w
 
 whatever the packing, the accumulation or the number of processes. Accelerate and DeepSpeed both divide by the
-accumulation and average over processes, so each micro-batch's sum is scaled by accumulation * processes / global weight.
+accumulation and average over processes, so each micro-batch's sum is scaled by accumulation * processes / sum of w.
 
 DeepSpeed on CPU needs a C++ compiler and ninja for its shared-memory op (built once, about a minute, see `warmup`).
-Where it cannot run, plain Accelerate takes over. One DeepSpeed step costs about 2 ms more than a plain one.
+Where it cannot run, plain Accelerate takes over. A DeepSpeed step costs about 2 ms more than a plain one.
 """
 
 import contextlib

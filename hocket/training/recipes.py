@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from hocket.errors import InputError, did_you_mean
-from hocket.resources import config_folder
+from hocket.resources import config_folder, list_recipes
 from hocket.training.config import Recipe, flatten
 
 HYDRA_VERSION_BASE = "1.3"
@@ -28,19 +28,10 @@ _TYPE_WORDS = {int: "a whole number", float: "a number", bool: "true or false", 
 ConfigStore.instance().store(name=SCHEMA, node=Recipe)
 
 
-def list_recipes() -> dict[str, str]:
-    """Name -> what it is, from the comment that opens each recipe."""
-    return {path.stem: _opening_comment(path) for path in sorted(config_folder().glob("*.yaml"))}
-
-
 def list_groups() -> dict[str, list[str]]:
     """Group -> its choices."""
     folders = sorted(path for path in config_folder().iterdir() if path.is_dir() and not path.name.startswith("_"))
     return {folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in folders}
-
-
-def _opening_comment(path: Path) -> str:
-    return path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ").strip()
 
 
 def locate(recipe: str | Path) -> tuple[Path, str]:

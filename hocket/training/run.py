@@ -11,7 +11,7 @@ from typing import Any
 from hocket.data import Batch, Corpus, PackedLoader, one_pass
 from hocket.errors import InputError
 from hocket.interleave import load_layout
-from hocket.model import Model, load_model
+from hocket.model import load_model
 from hocket.training.callbacks import Checkpoints, MetricsLog, Progress, Validation
 from hocket.training.checkpoints import RunFolder, save_checkpoint
 from hocket.training.config import Recipe, TrainingGroup
@@ -31,6 +31,12 @@ class RunResult:
     seconds: float  # of this call
     metrics: dict[str, Any] = field(default_factory=dict)  # the last value of each; empty except in the first process
     signal: int = 0  # what ended it early, 0 if nothing did
+
+    @property
+    def summary(self) -> str:
+        """One line for the terminal."""
+        losses = [f"{key} {self.metrics[key]:.3f}" for key in ("loss", "valid/loss") if key in self.metrics]
+        return ", ".join([f"{self.folder}: {self.steps} steps", *losses])
 
 
 def run_recipe(recipe: str | Path, overrides: list[str] | None = None, fresh: bool = False) -> RunResult:
@@ -56,7 +62,7 @@ def train(recipe: Recipe, fresh: bool = False) -> RunResult:
         for note in engine.notes:
             _say(engine, note)
         _check_steps(run, recipe, step)
-        if step == recipe.training.steps:
+        if step is not None and step == recipe.training.steps:
             done = f"{run.path} is finished, {step} steps"
             _say(engine, f"{done}: raise training.steps to go on, or give --fresh to start over")
             return RunResult(run.path, step, 0.0, _last_metrics(run))

@@ -46,7 +46,7 @@ def run_sweep(recipe: str | Path, overrides: list[str], fresh: bool = False) -> 
     @hydra.main(config_path=str(folder), config_name=name, version_base=HYDRA_VERSION_BASE)
     def job(composed: DictConfig) -> None:
         job_recipe = to_recipe(composed)
-        job_recipe.output = HydraConfig.get().runtime.output_dir
+        job_recipe.output = str(sweep / str(HydraConfig.get().job.num))
         results.append(train(job_recipe, fresh))
 
     settings = [

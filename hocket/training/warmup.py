@@ -1,4 +1,4 @@
-"""`python -m hocket.training.warmup`: build DeepSpeed's CPU operator once, about a minute, so that no run waits for it."""
+"""`python -m hocket.training.warmup` builds DeepSpeed's CPU operator once, so that no run waits a minute for it."""
 
 import sys
 import time

@@ -1,0 +1,207 @@
+# ruff: noqa: PLC0415 (rooms are imported inside the commands, for a quick --help)
+"""The `hocket` command. Each command calls one function of a room and prints what it returns; no logic lives here.
+
+Rooms are imported inside the commands, so that `hocket --help` answers in a fraction of a second. An `InputError` ends
+as one line on stderr and exit code 1. With `--json` a command prints one JSON object on stdout and all else on stderr.
+"""
+
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hocket.errors import InputError
+from hocket.resources import list_recipes
+
+app = typer.Typer(
+    help="Language models over audio codec tokens: any frozen codec in, any interleaving, one decoder.",
+    epilog="Start with [bold]hocket demo[/bold]: ten minutes, no network, and a page to listen to.",
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, everything else on stderr.")]
+Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1 …")]
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    try:
+        app()
+    except InputError as error:
+        if _is_first_process():
+            print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _is_first_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _report(facts: dict[str, Any], as_json: bool, sentence: str) -> None:
+    if not _is_first_process():
+        return
+    if as_json:
+        print(json.dumps(facts, default=str, ensure_ascii=False))
+    else:
+        print(sentence)
+
+
+def _examples(*lines: str) -> str:
+    """Examples for the end of a help page, one a line."""
+    return "[bold]Examples[/bold]\n\n" + "\n\n".join(f"[cyan]$ {line}[/cyan]".replace("[8", r"\[8") for line in lines)
+
+
+@app.command(
+    epilog=_examples(
+        "hocket tokenize recordings/ corpus/",
+        "hocket tokenize manifest.jsonl corpus/ --levels 4 --strict",
+        "hocket tokenize bundled corpus/ --json",
+    )
+)
+def tokenize(
+    src: Annotated[str, typer.Argument(help="Folder of audio, audio file, manifest, or Hugging Face dataset.")],
+    dst: Annotated[Path, typer.Argument(help="Corpus folder to write.")],
+    codec: Annotated[str, typer.Option(help='"bundled" or a codec folder.')] = "bundled",
+    levels: Annotated[int | None, typer.Option(help="Codebook levels to keep, from level 0 up.")] = None,
+    strict: Annotated[bool, typer.Option(help="End at the first bad clip instead of counting it.")] = False,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Encode recordings into a corpus of codes. A job that was killed goes on where it was."""
+    from hocket.codec import load_codec
+    from hocket.data import tokenize as tokenize_clips
+    from hocket.progress import ProgressBar
+
+    with ProgressBar("tokenize") as bar:
+        card = tokenize_clips(
+            src,
+            dst,
+            load_codec(codec, levels),
+            strict=strict,
+            device=device,
+            on_progress=bar.update,
+            notify=lambda sentence: print(sentence, file=sys.stderr),
+        )
+    rejected = f"; {card.n_rejected} rejected, named in {dst}/rejected.jsonl" if card.n_rejected else ""
+    summary = f"{dst}: {card.n_examples} clips, {card.seconds / 60:.1f} minutes, {card.codec.levels} levels{rejected}"
+    _report(dataclasses.asdict(card) | {"codec": card.codec.to_dict()}, as_json, summary)
+
+
+@app.command(
+    epilog=_examples(
+        "hocket inspect corpus/",
+        "hocket inspect runs/demo --json",
+        "hocket inspect delay 'Delay(audio, [0, 1, ...])'",
+    )
+)
+def inspect(
+    things: Annotated[list[str], typer.Argument(help="Corpora, runs, checkpoints, codecs, layouts, audio files.")],
+    as_json: Json = False,
+) -> None:
+    """Say what a thing is: a corpus, a run, a checkpoint, a codec, a layout, an audio file."""
+    from hocket.evaluation.inspect import inspect as inspect_thing
+
+    found = [inspect_thing(thing) for thing in things]
+    facts = {"things": found} if len(found) > 1 else found[0]
+    _report(facts, as_json, "\n\n".join(_lines(thing) for thing in found))
+
+
+def _lines(facts: dict[str, Any]) -> str:
+    width = max(map(len, facts), default=0)
+    return "\n".join(f"{key:<{width}}  {value}" for key, value in facts.items())
+
+
+def _train_epilog() -> str:
+    recipes = "\n\n".join(f"[bold]{name}[/bold]: {meaning}" for name, meaning in list_recipes().items())
+    examples = _examples(
+        "hocket train demo interleave=flatten model.dim=128 training.steps=200",
+        "hocket train my_recipe.yaml --fresh",
+        "hocket train demo -m interleave=delay,parallel,flatten",
+        "accelerate launch --use_deepspeed --num_processes 2 -m hocket train small data.corpus=corpus",
+    )
+    return f"[bold]Recipes[/bold]\n\n{recipes}\n\n{examples}"
+
+
+@app.command(epilog=_train_epilog())
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name, or the path of a YAML file.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="group=choice and group.key=value.", metavar="KEY=VALUE")
+    ] = None,
+    multirun: Annotated[
+        bool, typer.Option("-m", "--multirun", help="Train one run for each combination of the values given.")
+    ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over instead of going on with the run.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a recipe. A run that is there already goes on; SIGTERM or Ctrl-C saves first and exits with 143 or 130."""
+    from hocket.training import run_recipe, run_sweep
+
+    given = overrides or []
+    results = run_sweep(recipe, given, fresh) if multirun else [run_recipe(recipe, given, fresh)]
+    facts = [dataclasses.asdict(result) for result in results]
+    _report({"runs": facts} if multirun else facts[0], as_json, "\n".join(result.summary for result in results))
+    ended_by = max(result.signal for result in results)
+    if ended_by:
+        raise typer.Exit(128 + ended_by)
+
+
+@app.command(
+    epilog=_examples(
+        "hocket generate runs/demo --prompt hello.wav --seconds 4 --out more.wav",
+        "hocket generate runs/tts --text 'Good morning.' --seed 3 --out morning.wav",
+    )
+)
+def generate(
+    checkpoint: Annotated[Path, typer.Argument(help="A run, one of its checkpoints, or a model folder.")],
+    prompt: Annotated[Path | None, typer.Option(help="Audio to continue.")] = None,
+    prompt_seconds: Annotated[float | None, typer.Option(help="Use only so much of the prompt's start.")] = None,
+    text: Annotated[str | None, typer.Option(help="What to say, for models that read text.")] = None,
+    seconds: Annotated[float, typer.Option(help="Seconds to generate, at most.")] = 4.0,
+    out: Annotated[Path, typer.Option(help="The wav file to write.")] = Path("generated.wav"),
+    n: Annotated[int, typer.Option("-n", help="How many to make, with seeds seed, seed + 1, …")] = 1,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same file.")] = 0,
+    temperature: Annotated[float, typer.Option(help="Divides the logits; 0 takes the likeliest code.")] = 0.9,
+    top_k: Annotated[int, typer.Option(help="Sample among so many likeliest codes; 0 is off.")] = 0,
+    top_p: Annotated[float, typer.Option(help="Sample among the codes that hold this probability; 1 is off.")] = 0.95,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Sample from a trained model: continue a prompt, speak a text, or start from nothing."""
+    from hocket.inference import Sampling, generate_files
+    from hocket.progress import ProgressBar
+
+    with ProgressBar("generate") as bar:
+        summary = generate_files(
+            checkpoint,
+            out,
+            prompt=prompt,
+            prompt_seconds=prompt_seconds,
+            text=text,
+            seconds=seconds,
+            sampling=Sampling(temperature=temperature, top_k=top_k, top_p=top_p),
+            seed=seed,
+            n=n,
+            device=device,
+            on_step=bar.update,
+        )
+    made = [f"{item['wav']}: {item['generated_seconds']:.2f} s, seed {item['seed']}" for item in summary["outputs"]]
+    _report(summary, as_json, "\n".join(made))
+
+
+@app.command(epilog=_examples("hocket demo", "hocket demo --out runs/again --fresh"))
+def demo(
+    out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/demo"),
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over instead of going on.")] = False,
+) -> None:
+    """Train a small model on the bundled speech, continue a held-out prompt, and write a page to listen to."""
+    from hocket.demo import run_demo
+
+    run_demo(out, fresh)

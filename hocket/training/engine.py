@@ -88,17 +88,17 @@ class Engine:
 
     def _accelerator(self) -> Accelerator:
         AcceleratorState._reset_state(reset_partial_state=True)
-        cuda = torch.cuda.is_available()
+        cuda, alone = torch.cuda.is_available(), "LOCAL_RANK" not in os.environ
         common: dict[str, Any] = {
             "gradient_accumulation_steps": self.training.accumulation,
             "mixed_precision": "bf16" if self.training.dtype == "bfloat16" else "no",
-            "kwargs_handlers": [InitProcessGroupKwargs(backend="nccl" if cuda else "gloo")],
         }
+        if self.kind == "deepspeed" or not alone:
+            common["kwargs_handlers"] = [InitProcessGroupKwargs(backend="nccl" if cuda else "gloo")]
         if self.kind == "accelerate":
             os.environ.pop("ACCELERATE_USE_DEEPSPEED", None)
-            alone = "LOCAL_RANK" not in os.environ
             return Accelerator(cpu=not cuda and not (alone and torch.backends.mps.is_available()), **common)
-        if "LOCAL_RANK" not in os.environ:
+        if alone:
             os.environ.update(_ALONE, MASTER_PORT=_free_port())
         if not cuda:
             os.environ.setdefault("DS_ACCELERATOR", "cpu")

@@ -134,7 +134,7 @@ def _explain_value(error: Exception) -> str:
         return f"{key} has no value yet: add {key}=VALUE"
     if kind is None:
         return _explain_key(key)
-    match = re.match(r"Value '(.*?)' of type", str(error))
+    match = re.match(r"Value '(.*?)'", str(error))
     found = f', not "{match.group(1)}"' if match else ""
     return f"{key} must be {kind}{found}"
 

@@ -1,0 +1,64 @@
+"""A small corpus of codes with some order in them, and a recipe that trains on it in a second."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hocket.codec import CodecIdentity
+from hocket.data.shards import Row
+from hocket.data.workspace import Job, Workspace
+
+CODES, LEVELS = 16, 2
+SMALL = [
+    "codec=corpus",
+    "model.dim=32",
+    "model.ffn_dim=32",
+    "model.context=64",
+    "data.batch_steps=96",
+    "training.warmup=2",
+    "training.lr=0.01",
+    "training.steps=8",
+    "training.save_every=3",
+    "training.valid_every=4",
+    "training.tensorboard=false",
+]
+
+
+@pytest.fixture(scope="session")
+def corpus_folder(tmp_path_factory) -> Path:
+    """40 clips of 10 to 60 frames; level 0 walks, level 1 follows it."""
+    identity = CodecIdentity(
+        name="fake", revision="1", weight_hash="0", sample_rate=16000, hop=640, codebook_sizes=(CODES,) * LEVELS
+    )
+    rng = np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp("corpus") / "corpus"
+    work = Workspace(folder, Job(codec=identity, source="random", source_fingerprint="0", settings={}), 1)
+    work.start()
+    work.commit(0, [_row(i, rng) for i in range(40)], [])
+    work.finish()
+    return folder
+
+
+def _row(number: int, rng: np.random.Generator) -> Row:
+    walk_T = rng.integers(0, 3, rng.integers(10, 60)).cumsum() % CODES
+    return Row(
+        id=f"clip-{number}",
+        codes_TK=np.stack([walk_T, (walk_T * 3) % CODES], axis=1).astype(np.uint16),
+        text=f"number {number}",
+        speaker=None,
+        language=None,
+        split="valid" if number % 8 == 0 else "train",
+        duration=len(walk_T) / 25,
+        audio=f"clip-{number}.wav",
+    )
+
+
+@pytest.fixture
+def overrides(corpus_folder: Path, tmp_path: Path):
+    """overrides("name", "key=value", …) -> the small recipe's overrides for a run of that name."""
+
+    def make(name: str, *more: str) -> list[str]:
+        return [*SMALL, f"data.corpus='{corpus_folder}'", f"output='{tmp_path / name}'", *more]
+
+    return make

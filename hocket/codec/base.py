@@ -102,6 +102,11 @@ class Codec(ABC):
         """Writes `config.json` and `model.safetensors`, which `load_codec(folder)` reads."""
 
     @property
+    def codebooks(self) -> list[torch.Tensor] | None:
+        """The vectors behind the codes of each level, float32 `[entries, width]`; None where a codec has none."""
+        return None
+
+    @property
     def sample_rate(self) -> int:
         return self.identity.sample_rate
 

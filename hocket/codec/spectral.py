@@ -50,7 +50,7 @@ class SpectralCodec(Codec):
         net.quantizer.fit(latent_BTD[0], generator, iterations=1)
         return cls(net, config, describe(config, name, f"random-{seed}", pack(net)))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, wav_BS: torch.Tensor, sample_rate: int, lengths: torch.Tensor | list[int] | None = None) -> Codes:
         """As `Codec.encode`: an item of n samples at the codec's rate has ceil(n / hop) frames."""
         items = split_batch(wav_BS, sample_rate, lengths)
@@ -59,6 +59,8 @@ class SpectralCodec(Codec):
         return Codes(tokens_BTK, torch.tensor([len(item_TK) for item_TK in codes]), self.identity)
 
     def _encode_item(self, wav_S: torch.Tensor) -> torch.Tensor:
+        if not len(wav_S):
+            return torch.zeros(0, self.levels, dtype=torch.int64, device=self.device)
         n_frames = -(-len(wav_S) // self.hop)
         n_chunks = -(-n_frames // CHUNK)
         padded_S = torch.nn.functional.pad(wav_S, (0, n_chunks * CHUNK * self.hop - len(wav_S)))
@@ -68,7 +70,7 @@ class SpectralCodec(Codec):
             codes.append(self.net.quantizer.encode(latent_BTD[0], self.levels))
         return torch.cat(codes)[:n_frames]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def decode(self, codes: Codes) -> torch.Tensor:
         """As `Codec.decode`; each item is decoded alone, at its own length."""
         self._check(codes)

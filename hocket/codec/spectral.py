@@ -50,6 +50,10 @@ class SpectralCodec(Codec):
         net.quantizer.fit(latent_BTD[0], generator, iterations=1)
         return cls(net, config, describe(config, name, f"random-{seed}", pack(net)))
 
+    @property
+    def codebooks(self) -> list[torch.Tensor]:
+        return [codebook_ED.float() for codebook_ED in self.net.quantizer.codebooks_KED[: self.levels]]
+
     @torch.no_grad()
     def encode(self, wav_BS: torch.Tensor, sample_rate: int, lengths: torch.Tensor | list[int] | None = None) -> Codes:
         """As `Codec.encode`: an item of n samples at the codec's rate has ceil(n / hop) frames."""

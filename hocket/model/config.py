@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
-from hocket.errors import InputError
+from hocket.errors import InputError, did_you_mean
 from hocket.model.attention import BACKENDS
+
+EMBEDDINGS = ("normal", "codebooks")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,10 @@ class ModelConfig:
     """Biases on queries, keys and values, as in Qwen2."""
     context: int = 512
     """Longest document in steps."""
+    embeddings: str = "normal"
+    """How the rows of audio codes start: "normal", or "codebooks": random projections of the codec's vectors."""
+    dropout: float = 0.0
+    """Share of the embedded input and of each block's output that is dropped in training; for small corpora."""
     attention: str = "sdpa"
     """Attention backend."""
 
@@ -43,6 +49,12 @@ class ModelConfig:
             raise InputError(
                 f"model.n_heads = {self.n_heads} must be a multiple of model.n_kv_heads = {self.n_kv_heads}"
             )
+        if self.embeddings not in EMBEDDINGS:
+            raise InputError(
+                f'model.embeddings has no choice "{self.embeddings}"{did_you_mean(self.embeddings, EMBEDDINGS)}'
+            )
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"model.dropout must be at least 0 and below 1, not {self.dropout}")
         if self.attention not in BACKENDS:
             raise InputError(f'model.attention = "{self.attention}" is unknown; there are {sorted(BACKENDS)}')
 

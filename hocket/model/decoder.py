@@ -13,6 +13,7 @@ C head width.
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -21,8 +22,10 @@ from torch import Tensor, nn
 from hocket.model.attention import BACKENDS, attend
 from hocket.model.cache import KeyValueCache
 from hocket.model.config import ModelConfig
+from hocket.vocab import Block
 
 EMBEDDING_STD = 0.5
+NORMAL_SHARE = 0.1
 
 
 class Decoder(nn.Module):
@@ -32,8 +35,9 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(vocabulary_size, config.dim, padding_idx=none_id)
-        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
+        self.blocks = nn.ModuleList(TransformerBlock(config, layer) for layer in range(config.n_layers))
         self.norm = nn.RMSNorm(config.dim, eps=config.norm_eps)
+        self.dropout = nn.Dropout(config.dropout)
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draws fresh weights."""
@@ -41,14 +45,29 @@ class Decoder(nn.Module):
         with torch.no_grad():
             self.embedding.weight[self.embedding.padding_idx] = 0
         for block in self.blocks:
-            assert isinstance(block, Block)
+            assert isinstance(block, TransformerBlock)
             block.initialise(generator)
+
+    @torch.no_grad()
+    def start_from(self, blocks: Sequence[Block], vectors_K: Sequence[Tensor], generator: torch.Generator) -> None:
+        """Starts the rows of a stream's blocks from its codebook vectors, plus a tenth of the normal start.
+
+        Each level's vectors, centred, go through a random projection of their own; the sum of a frame's levels has
+        unit variance. Codes that sound alike start alike, and fine levels start small, as they are in the sum of a
+        residual quantizer. On small corpora this decides whether the model generalises at all.
+        """
+        centred = [vectors_ED.cpu().float() - vectors_ED.cpu().float().mean(dim=0) for vectors_ED in vectors_K]
+        energy = torch.stack([vectors_ED.square().sum(dim=1).mean() for vectors_ED in centred]).sum()
+        for block, vectors_ED in zip(blocks, centred, strict=True):
+            projection = torch.randn(vectors_ED.shape[1], self.config.dim, generator=generator)
+            rows = self.embedding.weight[block.start : block.stop]
+            rows.mul_(NORMAL_SHARE).add_(vectors_ED @ projection / energy.sqrt())
 
     def forward(self, ids_NR: Tensor, bounds: list[int]) -> Tensor:
         """Hidden states `[N, D]` of packed documents; each sees only its own past, positions count from 0 in each."""
         lengths = [b - a for a, b in itertools.pairwise(bounds)]
         positions_N = torch.cat([torch.arange(n, device=ids_NR.device) for n in lengths])
-        x_ND = self._embed(ids_NR)
+        x_ND = self.dropout(self._embed(ids_NR))
         rotation = rotary(positions_N, self.config, x_ND.dtype)
         for block in self.blocks:
             x_ND = block(x_ND, rotation, bounds)
@@ -60,7 +79,7 @@ class Decoder(nn.Module):
         x_BTD = self._embed(ids_BTR)
         rotation = rotary(positions_T, self.config, x_BTD.dtype)
         for layer, block in enumerate(self.blocks):
-            assert isinstance(block, Block)
+            assert isinstance(block, TransformerBlock)
             x_BTD = block.step(x_BTD, rotation, cache, layer)
         cache.advance(ids_BTR.shape[1])
         return self.norm(x_BTD)
@@ -81,7 +100,7 @@ class Decoder(nn.Module):
         return self.embedding(ids).sum(dim=-2)
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """Attention and feed-forward, each added to the residual stream."""
 
     def __init__(self, config: ModelConfig, layer: int):
@@ -96,6 +115,7 @@ class Block(nn.Module):
         self.ffn_norm = nn.RMSNorm(config.dim, eps=config.norm_eps)
         self.gate_up = nn.Linear(config.dim, 2 * config.ffn_dim, bias=False)
         self.down = nn.Linear(config.ffn_dim, config.dim, bias=False)
+        self.dropout = nn.Dropout(config.dropout)
         self._packed = BACKENDS[config.attention]
 
     def initialise(self, generator: torch.Generator) -> None:
@@ -107,8 +127,8 @@ class Block(nn.Module):
 
     def forward(self, x_ND: Tensor, rotation: tuple[Tensor, Tensor], bounds: list[int]) -> Tensor:
         q_NHC, k_NGC, v_NGC = self._heads(x_ND, rotation)
-        x_ND = x_ND + self.out(self._packed(q_NHC, k_NGC, v_NGC, bounds).flatten(-2))
-        return x_ND + self._feed_forward(x_ND)
+        x_ND = x_ND + self.dropout(self.out(self._packed(q_NHC, k_NGC, v_NGC, bounds).flatten(-2)))
+        return x_ND + self.dropout(self._feed_forward(x_ND))
 
     def step(self, x_BTD: Tensor, rotation: tuple[Tensor, Tensor], cache: KeyValueCache, layer: int) -> Tensor:
         q_BHTC, k_BGTC, v_BGTC = (x.transpose(1, 2) for x in self._heads(x_BTD, rotation))

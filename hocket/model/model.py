@@ -9,7 +9,7 @@ Shapes: N steps of packed documents, R rows, D width.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -64,17 +64,31 @@ class Model(nn.Module):
         codec_identity: CodecIdentity,
         *,
         codec_source: str | None = None,
+        codebooks: Mapping[str, Sequence[Tensor]] | None = None,
         seed: int = 0,
     ) -> "Model":
         """A freshly initialised model; the same seed gives the same weights.
 
         Args:
             codec_source: what `load_codec` takes to find the codec again; the codec's name unless given.
+            codebooks: the codec's vectors by stream, a `[entries, width]` each level (`Codec.codebooks`); needed where
+                `config.embeddings` is "codebooks".
+
+        Raises:
+            InputError: the embeddings are to start from codebooks and there are none.
         """
         model = cls(config, vocabulary, layout, codec_identity, codec_source or codec_identity.name)
         generator = torch.Generator().manual_seed(seed)
         model.decoder.initialise(generator)
         model.head.initialise(generator)
+        if config.embeddings == "codebooks":
+            if not codebooks:
+                raise InputError(
+                    f'codec "{codec_identity.name}" shows no codebooks to start from; set model.embeddings=normal'
+                )
+            for stream, vectors_K in codebooks.items():
+                blocks = [vocabulary[f"{stream}.{k}"] for k in range(layout.streams[stream])]
+                model.decoder.start_from(blocks, vectors_K[: len(blocks)], generator)
         return model
 
     def forward(self, batch: Batch) -> LossParts:

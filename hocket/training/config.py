@@ -80,11 +80,18 @@ class ModelGroup:
     """Add biases to the query, key and value projections."""
     context: int = 512
     """Longest document, in steps of the grid."""
+    embeddings: str = "normal"
+    """How audio rows start: "normal", or "codebooks": random projections of the codec's own vectors."""
+    dropout: float = 0.0
+    """Share of each layer's output that is dropped in training; helps on small corpora."""
 
     def __post_init__(self) -> None:
         for key in ("dim", "n_layers", "n_heads", "n_kv_heads", "ffn_dim"):
             _at_least(self, "model", key, 1)
         _at_least(self, "model", "context", 2)
+        _one_of(self, "model", "embeddings", ("normal", "codebooks"))
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"model.dropout is {self.dropout}, but must be at least 0 and below 1")
         if self.dim % self.n_heads:
             raise InputError(f"model.dim is {self.dim}, but must be a multiple of model.n_heads, {self.n_heads}")
         if self.dim // self.n_heads % 2:

@@ -49,7 +49,16 @@ def build_model(recipe: Recipe, corpus: Corpus) -> Model:
     vocabulary = Vocabulary.build(text, {"audio": identity.codebook_sizes}, {"audio": identity.fingerprint})
     source = recipe.codec.name or identity.name
     config = ModelConfig(**asdict(recipe.model))
-    return Model.build(config, vocabulary, layout, identity, codec_source=source, seed=recipe.training.seed)
+    codebooks = load_codec(source).codebooks if config.embeddings == "codebooks" else None
+    return Model.build(
+        config,
+        vocabulary,
+        layout,
+        identity,
+        codec_source=source,
+        codebooks={"audio": codebooks} if codebooks else None,
+        seed=recipe.training.seed,
+    )
 
 
 def _cut_levels(corpus: Corpus, levels: int | None) -> CodecIdentity:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hocket.errors import InputError
-from hocket.model import ModelConfig, load_model
+from hocket.model import Model, ModelConfig, load_model
 from hocket.model.heads import LegalSet
 from tests.conftest import ALL_LAYOUTS, batch_of, random_document
 
@@ -182,8 +182,27 @@ def test_broken_checkpoints_are_refused_by_name(make_model, tmp_path):
         ({"dim": 30}, "even multiple of model.n_heads"),
         ({"n_kv_heads": 3}, "multiple of model.n_kv_heads"),
         ({"attention": "magic"}, "attention"),
+        ({"embeddings": "codebook"}, 'did you mean "codebooks"'),
+        ({"dropout": 1.0}, "model.dropout must be"),
     ],
 )
 def test_impossible_dimensions_are_refused(changes, sentence):
     with pytest.raises(InputError, match=sentence):
         ModelConfig(**changes)
+
+
+def test_embeddings_start_from_codebooks(make_model, identity):
+    """Equal vectors start nearly equal, other blocks and filler are left alone."""
+    plain = make_model("Delay(audio)")
+    config = ModelConfig(**{**plain.config.__dict__, "embeddings": "codebooks"})
+    vectors = [torch.randn(size, 5) * 2.0**-k for k, size in enumerate(identity.codebook_sizes)]
+    vectors[0][1] = vectors[0][0]
+    model = Model.build(config, plain.vocabulary, plain.layout, identity, codebooks={"audio": vectors})
+    rows, before = model.decoder.embedding.weight, plain.decoder.embedding.weight
+    first = model.vocabulary["audio.0"].start
+    assert (rows[first] - rows[first + 1]).norm() < 0.2 * (before[first] - before[first + 1]).norm()
+    assert torch.equal(rows[: model.vocabulary["audio.0"].start], before[: model.vocabulary["audio.0"].start])
+    scale = [rows[model.vocabulary[f"audio.{k}"].start :][: len(vectors[k])].std() for k in range(3)]
+    assert scale[0] > scale[1] > scale[2]
+    with pytest.raises(InputError, match="shows no codebooks"):
+        Model.build(config, plain.vocabulary, plain.layout, identity)

@@ -33,7 +33,7 @@ def trainer(small_codec):
 
 
 def test_twenty_steps_lower_the_loss_and_log_the_codebooks(trainer, tmp_path):
-    training = trainer(trainer, tmp_path)
+    training = trainer(tmp_path)
     training.run(log_every=1)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert len(rows) == 20
@@ -44,10 +44,10 @@ def test_twenty_steps_lower_the_loss_and_log_the_codebooks(trainer, tmp_path):
 
 @pytest.mark.parametrize("stop", [4, 11])
 def test_a_resumed_training_is_the_uninterrupted_one_bit_for_bit(trainer, tmp_path, stop):
-    whole = trainer(trainer, tmp_path / "whole")
+    whole = trainer(tmp_path / "whole")
     whole.run()
-    trainer(trainer, tmp_path / "parts").run(until=stop)
-    resumed = trainer(trainer, tmp_path / "parts")
+    trainer(tmp_path / "parts").run(until=stop)
+    resumed = trainer(tmp_path / "parts")
     assert resumed.resume()
     assert resumed.step == stop
     resumed.run()
@@ -56,14 +56,14 @@ def test_a_resumed_training_is_the_uninterrupted_one_bit_for_bit(trainer, tmp_pa
 
 
 def test_the_schedule_ends_by_wall_time_too(trainer, tmp_path):
-    training = trainer(trainer, tmp_path, replace(SETTINGS, minutes=1.0))
+    training = trainer(tmp_path, replace(SETTINGS, minutes=1.0))
     training.seconds = 60.0
     assert training.progress == 1
     assert training.learning_rate() == 0
 
 
 def test_entries_nobody_chooses_start_again(trainer, tmp_path):
-    training = trainer(trainer, tmp_path)
+    training = trainer(tmp_path)
     training.quantizer.codebooks_KED[0, 3:] = 1e4
     training.ema.reset(1.0)
     generator = torch.Generator().manual_seed(0)

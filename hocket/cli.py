@@ -32,8 +32,9 @@ Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1 â
 
 def main() -> None:
     """Entry point of the console script."""
+    arguments = [argument for argument in sys.argv[1:] if not argument.startswith("--local_rank=")]
     try:
-        app()
+        app(arguments)  # without what the deepspeed launcher adds; LOCAL_RANK says it too
     except InputError as error:
         if _is_first_process():
             print(f"error: {error}", file=sys.stderr)

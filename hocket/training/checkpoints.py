@@ -70,9 +70,9 @@ class RunFolder:
         now = flatten(recipe.to_dict())
         for key, value in now.items():
             free = key in FREE_KEYS or key.startswith("inference.")
-            if not free and before.get(key) != value:
+            if not free and key in before and before[key] != value:
                 raise InputError(
-                    f'the run "{self.path}" was made with {key}={before.get(key)}, not {value}: '
+                    f'the run "{self.path}" was made with {key}={before[key]}, not {value}: '
                     "name another run (name=…) or start over with --fresh"
                 )
 

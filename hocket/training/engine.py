@@ -125,7 +125,8 @@ class Engine:
         }
 
     def prepare(self, module: torch.nn.Module) -> None:
-        """Hand over the model: it goes to this process' device and gets its optimizer."""
+        """Hand over the model: it goes to this process' device and gets its optimizer. Dropout is seeded here."""
+        torch.manual_seed(self.training.seed + self.rank)
         self._module = module.to(self.device)
         optimizer = build_optimizer(self._module, self.training)
         optimizer.register_step_pre_hook(self._clip_at_stage_0)

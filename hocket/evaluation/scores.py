@@ -1,0 +1,194 @@
+"""Scores of a trained model on held-out speech: bits per second of audio, beside the counting baselines.
+
+    audio bits       -log2 p(code | its block)          over all codes
+    structure bits   -log2 p(block), -log2 p(<end>)     where a cell may also hold something else than a code
+    total            their sum
+
+All are divided by the seconds of audio. They compare layouts and models at the same codec, levels, conditioning and
+context, and nothing else. One forward pass over the held-out set.
+
+Shapes: N steps, R rows, M cells, J legal ids of a cell, D width.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hocket.data import Batch, Corpus, one_pass
+from hocket.errors import InputError
+from hocket.evaluation.baselines import Baselines, fit_baselines
+from hocket.evaluation.runs import Run, open_corpus
+from hocket.model import Model, load_model
+from hocket.vocab.vocabulary import TEXT
+
+SCORES_FILE = "scores.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bits:
+    """Bits per second of held-out audio."""
+
+    audio: float
+    structure: float
+    text: float = 0.0
+    """Of the text tokens, where the layout predicts any."""
+    by_level: tuple[float, ...] = ()
+    """What the audio bits are made of, level 0 first."""
+    seconds: float
+    """Seconds of audio scored."""
+
+    @property
+    def total(self) -> float:
+        return self.audio + self.structure + self.text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """What the report and `hocket inspect` say about a checkpoint without loading it again."""
+
+    step: int
+    n_parameters: int
+    layout: str
+    levels: int
+    codec: dict[str, Any]
+    context: int
+    context_seconds: float
+    train_hours: float
+    valid_seconds: float
+    bits: Bits
+    baselines: Baselines
+    losses: dict[str, float] = field(default_factory=dict)
+    """Held-out nats per cell by block, at this step."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as scores.json holds them."""
+        return asdict(self) | {"bits": asdict(self.bits) | {"total": self.bits.total}}
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> "Scores":
+        bits = {key: value for key, value in stored["bits"].items() if key != "total"}
+        baselines = stored["baselines"] | {"unigram": tuple(stored["baselines"]["unigram"])}
+        return cls(**stored | {"bits": Bits(**bits), "baselines": Baselines(**baselines)})
+
+
+def score_run(run: Run) -> Scores:
+    """Score the newest checkpoint of a run on its corpus; kept in scores.json until there is a newer one.
+
+    Raises:
+        InputError: there is no checkpoint, the corpus is gone, or it has no held-out examples.
+    """
+    if run.step is None:
+        raise InputError(f'the run "{run.folder}" has no checkpoint to score yet')
+    path = run.folder / SCORES_FILE
+    if path.is_file():
+        scores = Scores.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        if scores.step == run.step:
+            return scores
+    scores = _score(run, load_model(run.folder), open_corpus(run))
+    path.write_text(json.dumps(scores.to_dict(), indent=1) + "\n", encoding="utf-8")
+    return scores
+
+
+def _score(run: Run, model: Model, corpus: Corpus) -> Scores:
+    valid = corpus.split("valid")
+    budget = max(model.config.context, int(run.setting("data.batch_steps") or 0))
+    bits, losses = measure_bits(model, valid, batch_steps=budget)
+    levels = model.layout.streams["audio"]
+    return Scores(
+        step=run.step or 0,
+        n_parameters=model.n_parameters,
+        layout=model.layout.expression,
+        levels=levels,
+        codec=model.codec_identity.to_dict(),
+        context=model.config.context,
+        context_seconds=model.context_seconds,
+        train_hours=float(corpus.split("train").durations.sum()) / 3600,
+        valid_seconds=float(valid.durations.sum()),
+        bits=bits,
+        baselines=fit_baselines(corpus, levels, leading_level(model)),
+        losses=losses,
+    )
+
+
+def leading_level(model: Model) -> int:
+    """The level of the audio whose cells may hold `<end.audio>`."""
+    for names in model.layout.legal_sets:
+        if "<end.audio>" in names:
+            return int(names[0].partition(".")[2])
+    return 0
+
+
+@torch.inference_mode()
+def measure_bits(model: Model, valid: Corpus, batch_steps: int = 2048) -> tuple[Bits, dict[str, float]]:
+    """Bits per second over a corpus (usually the valid split), and nats per cell by block.
+
+    Raises:
+        InputError: the corpus is empty.
+    """
+    if not len(valid):
+        raise InputError(f'the corpus "{valid.folder}" has no held-out examples to score')
+    model.eval()
+    batches = one_pass(
+        valid,
+        model.layout,
+        model.vocabulary,
+        batch_steps=max(batch_steps, model.config.context),
+        context=model.config.context,
+    )
+    code_nats, structure_nats, cells = _sum_nats(model, batches)
+    seconds = float(valid.lengths["audio"].sum() / model.codec_identity.frame_rate)
+    levels = [code_nats[f"audio.{k}"] for k in range(model.layout.streams["audio"])]
+    per_second = 1 / (math.log(2) * seconds)
+    bits = Bits(
+        audio=sum(levels) * per_second,
+        structure=sum(structure_nats.values()) * per_second,
+        text=code_nats[TEXT] * per_second,
+        by_level=tuple(nats * per_second for nats in levels),
+        seconds=seconds,
+    )
+    losses = {block: (code_nats[block] + structure_nats[block]) / count for block, count in cells.items()}
+    return bits, losses
+
+
+def _sum_nats(model: Model, batches: Iterable[Batch]) -> tuple[Counter, Counter, Counter]:
+    """Nats of codes within their block, nats of the choice of block or marker, and cells: each by block."""
+    code_nats, structure_nats, cells = Counter(), Counter(), Counter()
+    for batch in batches:
+        batch = batch.to(model.device)
+        x_ND = model.hidden(batch.ids_NR, batch.cu_seqlens.tolist())
+        is_start_N = torch.zeros(len(x_ND), dtype=torch.bool, device=x_ND.device)
+        is_start_N[batch.cu_seqlens[:-1]] = True
+        for index, legal in enumerate(model.head.legal_sets):
+            step, row = ((batch.legal_NR == index) & ~is_start_N[:, None]).nonzero(as_tuple=True)
+            if index == 0 or not len(step):
+                continue
+            block = model.vocabulary[legal.block]
+            target_M = batch.ids_NR[step, row]
+            logp_MJ = model.head.log_probabilities(x_ND[step - 1], index)
+            target_logp_M = logp_MJ.gather(1, legal.position(target_M)[:, None])[:, 0].double()
+            first = int(legal.position(torch.tensor([block.start]))[0])
+            block_logp_M = logp_MJ[:, first : first + block.size].logsumexp(1).double()
+            is_code_M = (target_M >= block.start) & (target_M < block.stop)
+            code_nats[legal.block] += float((block_logp_M - target_logp_M)[is_code_M].sum())
+            structure_nats[legal.block] -= float(torch.where(is_code_M, block_logp_M, target_logp_M).sum())
+            cells[legal.block] += len(step)
+    return code_nats, structure_nats, cells
+
+
+def beats_baselines(scores: Scores) -> tuple[int, bool]:
+    """At how many levels the held-out loss is below the unigram's, and whether the leader's is below the bigram's."""
+    losses = [scores.losses[f"audio.{k}"] for k in range(scores.levels)]
+    below = sum(loss < nats for loss, nats in zip(losses, scores.baselines.unigram, strict=True))
+    return below, losses[scores.baselines.leader] < scores.baselines.bigram
+
+
+def read_scores(folder: Path) -> Scores | None:
+    """scores.json of a run folder, where there is one."""
+    path = folder / SCORES_FILE
+    return Scores.from_dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None

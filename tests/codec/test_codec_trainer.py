@@ -22,7 +22,7 @@ def waves() -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def trainer(small_codec):
+def trainer(waves, small_codec):
     """trainer(folder, settings) -> a training of a fresh tiny codec."""
 
     def make(folder, settings: CodecTraining = SETTINGS) -> CodecTrainer:

@@ -39,13 +39,19 @@ class Sampling:
         if self.temperature == 0:
             return logits_MJ.argmax(dim=-1)
         probability_MJ = torch.softmax(logits_MJ.double() / self.temperature, dim=-1)
+        if not self.top_k and self.top_p == 1:
+            return _invert(probability_MJ, uniform_M)
         sorted_MJ, order_MJ = probability_MJ.sort(dim=-1, descending=True, stable=True)
         if self.top_k:
             sorted_MJ[:, self.top_k :] = 0
         if self.top_p < 1:
             before_MJ = sorted_MJ.cumsum(-1) - sorted_MJ
             sorted_MJ = torch.where(before_MJ < self.top_p * sorted_MJ.sum(-1, keepdim=True), sorted_MJ, 0)
-        cumulative_MJ = sorted_MJ.cumsum(-1)
-        aim_M1 = (uniform_M.double() * cumulative_MJ[:, -1]).unsqueeze(-1)
-        chosen_M1 = torch.searchsorted(cumulative_MJ, aim_M1, right=True).clamp_max(logits_MJ.shape[-1] - 1)
-        return order_MJ.gather(-1, chosen_M1).squeeze(-1)
+        return order_MJ.gather(-1, _invert(sorted_MJ, uniform_M).unsqueeze(-1)).squeeze(-1)
+
+
+def _invert(weight_MJ: Tensor, uniform_M: Tensor) -> Tensor:
+    """The position at which the cumulative weight passes `uniform_M` of its sum."""
+    cumulative_MJ = weight_MJ.cumsum(-1)
+    aim_M1 = (uniform_M.double() * cumulative_MJ[:, -1]).unsqueeze(-1)
+    return torch.searchsorted(cumulative_MJ, aim_M1, right=True).clamp_max(weight_MJ.shape[-1] - 1).squeeze(-1)

@@ -1,0 +1,1 @@
+"""Side-by-side measurements: hocket and a peer in one process, interleaved, medians, the ratio beside its limit."""

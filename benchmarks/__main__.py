@@ -1,0 +1,20 @@
+"""`python -m benchmarks [NAME…]`: runs all measurements, or those named, and prints one table each."""
+
+import sys
+
+from benchmarks import attention, generation
+
+ALL = {"attention": attention.main, "generation": generation.main}
+
+
+def main() -> None:
+    names = sys.argv[1:] or list(ALL)
+    unknown = [name for name in names if name not in ALL]
+    if unknown:
+        raise SystemExit(f"there is no benchmark {unknown[0]!r}; there are {', '.join(ALL)}")
+    for name in names:
+        ALL[name]()
+
+
+if __name__ == "__main__":
+    main()

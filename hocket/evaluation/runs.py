@@ -1,11 +1,12 @@
 """Reads what a training run left behind: configuration, metrics, the newest checkpoint, and a sample if there is one.
 
     runs/NAME/config.yaml  metrics.jsonl  latest  checkpoints/STEP/model/
-    runs/NAME/scores.json  sample.json  prompt.wav  continuation.wav  original.wav  resynthesis.wav      (made here)
+    runs/NAME/scores.json  sample.json  prompt.wav  continuation.wav …                                   (made here)
 
 Shapes: T frames, K levels.
 """
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -41,6 +42,12 @@ class Run:
     @property
     def checkpoint(self) -> Path | None:
         return None if self.step is None else self.folder / "checkpoints" / str(self.step)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the newest checkpoint's weights; empty while there is none."""
+        path = None if self.checkpoint is None else self.checkpoint / "model" / "model.safetensors"
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path and path.is_file() else ""
 
     @property
     def trainer(self) -> dict[str, Any]:
@@ -130,6 +137,8 @@ class Sample:
     """Length of the continuation."""
     wall_seconds: float
     """Time that sampling took."""
+    ended: bool
+    """The model ended the clip itself."""
     step: int
     """Training step of the checkpoint."""
     sampling: dict[str, Any]

@@ -53,6 +53,8 @@ class Scores:
     """What the report and `hocket inspect` say about a checkpoint without loading it again."""
 
     step: int
+    weights: str
+    """Hash of the weights that were scored."""
     n_parameters: int
     layout: str
     levels: int
@@ -88,7 +90,7 @@ def score_run(run: Run) -> Scores:
     path = run.folder / SCORES_FILE
     if path.is_file():
         scores = Scores.from_dict(json.loads(path.read_text(encoding="utf-8")))
-        if scores.step == run.step:
+        if (scores.step, scores.weights) == (run.step, run.fingerprint):
             return scores
     scores = _score(run, load_model(run.folder), open_corpus(run))
     path.write_text(json.dumps(scores.to_dict(), indent=1) + "\n", encoding="utf-8")
@@ -102,6 +104,7 @@ def _score(run: Run, model: Model, corpus: Corpus) -> Scores:
     levels = model.layout.streams["audio"]
     return Scores(
         step=run.step or 0,
+        weights=run.fingerprint,
         n_parameters=model.n_parameters,
         layout=model.layout.expression,
         levels=levels,

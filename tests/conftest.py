@@ -10,6 +10,7 @@ from hocket.interleave import load_layout
 from hocket.model import Model, ModelConfig
 from hocket.vocab import Vocabulary, train_bpe
 
+torch.set_num_threads(1)  # the models are tiny: threads would only wait for each other
 LEVELS, CODES = 3, 12
 AUDIO_LAYOUTS = [
     "Parallel(audio)",

@@ -1,13 +1,13 @@
 """Generation from files to files."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hocket.codec import read_audio, write_audio
+from hocket.codec import write_audio
 from hocket.errors import InputError
 from hocket.inference.generator import Generation, Generator, Progress
 from hocket.inference.sampling import Sampling
@@ -49,11 +49,8 @@ def generate_files(
         raise InputError(f"n must be at least 1, not {n}")
     sampling = sampling or Sampling()
     generator = Generator(load_model(checkpoint, device))
-    wav_T, rate = None, None
-    if prompt is not None:
-        wav_T, rate = read_audio(prompt, generator.model.codec_identity.sample_rate)
-        wav_T = wav_T if prompt_seconds is None else wav_T[: round(prompt_seconds * rate)]
-    requests = [generator.request(wav_T, text, seconds, seed + i, rate) for i in range(n)]
+    request = generator.request(prompt, text, seconds, prompt_seconds=prompt_seconds)
+    requests = [replace(request, seed=seed + i) for i in range(n)]
     items = generator.generate_batch(requests, sampling, on_step=on_step)
     settings = {
         "checkpoint": str(checkpoint),

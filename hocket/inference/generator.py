@@ -106,9 +106,14 @@ class Generator:
         seconds: float = 5.0,
         seed: int = 0,
         sample_rate: int | None = None,
+        prompt_seconds: float | None = None,
     ) -> Request:
-        """Reads and encodes what is given; the arguments are those of `generate`."""
-        codes_TK = self._encode(prompt, sample_rate)
+        """Reads and encodes what is given; the arguments are those of `generate`.
+
+        Args:
+            prompt_seconds: use only so much of the prompt's start.
+        """
+        codes_TK = self._encode(prompt, sample_rate, prompt_seconds)
         given = self._text_stream(text)
         if self.recognises:
             if not len(codes_TK):
@@ -204,7 +209,9 @@ class Generator:
             ended=item.ended,
         )
 
-    def _encode(self, prompt: Tensor | str | Path | None, sample_rate: int | None) -> np.ndarray:
+    def _encode(
+        self, prompt: Tensor | str | Path | None, sample_rate: int | None, seconds: float | None = None
+    ) -> np.ndarray:
         """Codes `[T, K]` of the frames that the prompt determines: whole ones, without the codec's look-ahead."""
         levels = self.model.layout.streams[self._audio]
         if prompt is None:
@@ -213,6 +220,7 @@ class Generator:
         if not isinstance(prompt, Tensor):
             name, (prompt, sample_rate) = str(prompt), read_audio(prompt, codec.sample_rate)
         rate = sample_rate or codec.sample_rate
+        prompt = prompt if seconds is None else prompt[..., : round(seconds * rate)]
         codes = codec.encode(prompt[None], rate)
         samples = prompt.shape[-1] * codec.sample_rate // rate - codec.identity.delay
         n_frames = min(samples // codec.hop, codes.tokens_BTK.shape[1])

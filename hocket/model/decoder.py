@@ -25,7 +25,7 @@ from hocket.model.config import ModelConfig
 from hocket.vocab import Block
 
 EMBEDDING_STD = 0.5
-NORMAL_SHARE = 0.1
+NORMAL_SHARE = 0.02
 
 
 class Decoder(nn.Module):
@@ -50,7 +50,7 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def start_from(self, blocks: Sequence[Block], vectors_K: Sequence[Tensor], generator: torch.Generator) -> None:
-        """Starts the rows of a stream's blocks from its codebook vectors, plus a tenth of the normal start.
+        """Starts the rows of a stream's blocks from its codebook vectors, plus a little of the normal start.
 
         Each level's vectors, centred, go through a random projection of their own; the sum of a frame's levels has
         unit variance. Codes that sound alike start alike, and fine levels start small, as they are in the sum of a

@@ -136,7 +136,7 @@ def test_too_long_requests_say_what_fits(make_generator):
     generator = make_generator("Flatten(audio)", context=40)
     with pytest.raises(InputError, match=r"more than the model's context of 40; ask for at most 0.5 s"):
         generator.request(seconds=3.0)
-    generator._encode = lambda prompt, rate: prompt_codes(50)
+    generator._encode = lambda *arguments: prompt_codes(50)
     with pytest.raises(InputError, match=r"the prompt of 2.0 s is longer than the model's context of 40 steps"):
         generator.request(torch.zeros(1), seconds=1.0)
 

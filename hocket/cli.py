@@ -107,16 +107,14 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Say what a thing is: a corpus, a run, a checkpoint, a codec, a layout, an audio file."""
+    from rich.console import Console
+
     from hocket.evaluation.inspect import inspect as inspect_thing
 
-    found = [inspect_thing(thing) for thing in things]
-    facts = {"things": found} if len(found) > 1 else found[0]
-    _report(facts, as_json, "\n\n".join(_lines(thing) for thing in found))
-
-
-def _lines(facts: dict[str, Any]) -> str:
-    width = max(map(len, facts), default=0)
-    return "\n".join(f"{key:<{width}}  {value}" for key, value in facts.items())
+    console = None if as_json else Console()
+    found = [inspect_thing(thing, console) for thing in things]
+    if as_json:
+        _report({"things": found} if len(found) > 1 else found[0], as_json, "")
 
 
 def _train_epilog() -> str:
@@ -143,12 +141,15 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a recipe. A run that is there already goes on; SIGTERM or Ctrl-C saves first and exits with 143 or 130."""
+    from hocket.evaluation.report import build_report
     from hocket.training import run_recipe, run_sweep
 
     given = overrides or []
     results = run_sweep(recipe, given, fresh) if multirun else [run_recipe(recipe, given, fresh)]
+    pages = [build_report(result.folder) for result in results if _is_first_process() and not result.signal]
     facts = [dataclasses.asdict(result) for result in results]
-    _report({"runs": facts} if multirun else facts[0], as_json, "\n".join(result.summary for result in results))
+    lines = [*(result.summary for result in results), *(f"report: {page}" for page in pages)]
+    _report({"runs": facts} if multirun else facts[0], as_json, "\n".join(lines))
     ended_by = max(result.signal for result in results)
     if ended_by:
         raise typer.Exit(128 + ended_by)
@@ -205,4 +206,6 @@ def demo(
     """Train a small model on the bundled speech, continue a held-out prompt, and write a page to listen to."""
     from hocket.demo import run_demo
 
-    run_demo(out, fresh)
+    result = run_demo(out, fresh)
+    if result.signal:
+        raise typer.Exit(128 + result.signal)

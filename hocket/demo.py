@@ -30,6 +30,8 @@ from hocket.training.config import InferenceGroup
 RECIPE = "demo"
 CLIP = "demo-echotest"
 """Id of the held-out clip that is continued."""
+SEEDS = 5
+"""Seeds that are tried, from the recipe's on, where a continuation ends early."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +92,7 @@ def continue_clip(model: Model, run: Run, settings: InferenceGroup) -> Sample:
     n_prompt = round(settings.prompt_seconds * codec.sample_rate)
     prompt_S = whole_S[:n_prompt]
     sampling = Sampling(temperature=settings.temperature, top_k=settings.top_k, top_p=settings.top_p)
-    with ProgressBar("continue the prompt") as bar:
-        generator = Generator(model)
-        generation = generator.generate(
-            prompt_S, seconds=settings.seconds, sampling=sampling, seed=settings.seed, on_step=bar.update
-        )
+    seed, generation = sample_long_enough(Generator(model), prompt_S, settings, sampling)
     original_S = whole_S[: n_prompt + round(settings.seconds * codec.sample_rate)]
     _write_wavs(run.folder, model, prompt_S, original_S, generation)
     sample = Sample(
@@ -105,12 +103,31 @@ def continue_clip(model: Model, run: Run, settings: InferenceGroup) -> Sample:
         wall_seconds=generation.wall_seconds,
         ended=generation.ended,
         step=run.step or 0,
-        sampling=asdict(sampling) | {"seed": settings.seed},
+        sampling=asdict(sampling) | {"seed": seed},
         prompt_codes=generation.prompt_codes_TK.tolist(),
         codes=generation.codes_TK.tolist(),
     )
     sample.save(run.folder)
     return sample
+
+
+def sample_long_enough(
+    generator: Generator, prompt_S: Tensor, settings: InferenceGroup, sampling: Sampling
+) -> tuple[int, Generation]:
+    """A continuation and its seed: the first of a few seeds that speaks for half of the seconds asked for.
+
+    Clips of the bundled speech last 4 s on average, so a model may rightly end one soon after the prompt.
+    """
+    tried: list[tuple[int, Generation]] = []
+    for seed in range(settings.seed, settings.seed + SEEDS):
+        with ProgressBar("continue the prompt") as bar:
+            generation = generator.generate(
+                prompt_S, seconds=settings.seconds, sampling=sampling, seed=seed, on_step=bar.update
+            )
+        tried.append((seed, generation))
+        if generation.seconds >= settings.seconds / 2:
+            break
+    return max(tried, key=lambda item: item[1].seconds)
 
 
 def _write_wavs(folder: Path, model: Model, prompt_S: Tensor, original_S: Tensor, generation: Generation) -> None:

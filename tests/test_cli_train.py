@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -51,8 +52,9 @@ def test_only_the_first_process_speaks(monkeypatch, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_json_is_one_object_on_stdout(monkeypatch, capsys, tmp_path):
+def test_json_is_one_object_on_stdout(monkeypatch, capsys):
     monkeypatch.setattr("hocket.training.run_recipe", lambda *given: _Result(given))
+    monkeypatch.setattr("hocket.evaluation.report.build_report", lambda folder: folder / "report.html")
     monkeypatch.setattr("dataclasses.asdict", lambda result: {"given": list(result.given)})
     monkeypatch.setattr(sys, "argv", ["hocket", "train", "tiny", "a=1", "--fresh", "--json"])
     with pytest.raises(SystemExit, match="0"):
@@ -63,6 +65,7 @@ def test_json_is_one_object_on_stdout(monkeypatch, capsys, tmp_path):
 class _Result:
     signal = 0
     summary = ""
+    folder = Path("runs/tiny")
 
     def __init__(self, given):
         self.given = given

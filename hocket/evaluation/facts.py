@@ -32,16 +32,20 @@ def run_tiles(run: Run, scores: Scores | None, sample: Sample | None) -> list[Ti
     """The few numbers to see first."""
     tiles = []
     if scores:
-        tiles.append(Tile(label="speech to learn from", value=f"{60 * scores.train_hours:,.1f}", unit="minutes"))
+        tiles.append(Tile(label="speech", value=f"{60 * scores.train_hours:,.1f}", unit="minutes to learn from"))
         tiles.append(Tile(label="held-out bits", value=f"{scores.bits.total:,.0f}", unit="per second of audio"))
-        tiles.append(Tile(label="context", value=f"{scores.context_seconds:,.1f}", unit="s of audio"))
+        tiles.append(Tile(label="context", value=f"{scores.context_seconds:,.1f}", unit="seconds of audio"))
     if (speed := mean_speed(run)) is not None:
-        tiles.append(Tile(label="training speed", value=f"{speed:,.0f}", unit="tokens/s"))
+        tiles.append(Tile(label="training speed", value=f"{speed:,.0f}", unit="tokens per second"))
     if (wall := run.last("wall")) is not None:
-        tiles.append(Tile(label="training time", value=format_seconds(wall)))
+        tiles.append(Tile(label="training time", value=format_seconds(wall), unit=_steps_of(run)))
     if sample:
-        tiles.append(Tile(label="sampling", value=f"{1 / sample.real_time_factor:.1f} ×", unit="real time"))
+        tiles.append(Tile(label="sampling", value=f"{1 / sample.real_time_factor:.1f} ×", unit="as fast as it sounds"))
     return tiles
+
+
+def _steps_of(run: Run) -> str:
+    return f"for {int(run.train[-1]['step']):,} steps"
 
 
 def mean_speed(run: Run) -> float | None:

@@ -12,7 +12,7 @@ Shapes: N steps, R rows, M cells, J legal ids of a cell, D width.
 
 import json
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ from hocket.model import Model, load_model
 from hocket.vocab.vocabulary import TEXT
 
 SCORES_FILE = "scores.json"
+Nats = dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +77,7 @@ class Scores:
     def from_dict(cls, stored: dict[str, Any]) -> "Scores":
         bits = {key: value for key, value in stored["bits"].items() if key != "total"}
         baselines = stored["baselines"] | {"unigram": tuple(stored["baselines"]["unigram"])}
+        bits["by_level"] = tuple(bits["by_level"])
         return cls(**stored | {"bits": Bits(**bits), "baselines": Baselines(**baselines)})
 
 
@@ -151,7 +153,7 @@ def measure_bits(model: Model, valid: Corpus, batch_steps: int = 2048) -> tuple[
     bits = Bits(
         audio=sum(levels) * per_second,
         structure=sum(structure_nats.values()) * per_second,
-        text=code_nats[TEXT] * per_second,
+        text=code_nats.get(TEXT, 0.0) * per_second,
         by_level=tuple(nats * per_second for nats in levels),
         seconds=seconds,
     )
@@ -159,9 +161,11 @@ def measure_bits(model: Model, valid: Corpus, batch_steps: int = 2048) -> tuple[
     return bits, losses
 
 
-def _sum_nats(model: Model, batches: Iterable[Batch]) -> tuple[Counter, Counter, Counter]:
+def _sum_nats(model: Model, batches: Iterable[Batch]) -> tuple[Nats, Nats, Counter[str]]:
     """Nats of codes within their block, nats of the choice of block or marker, and cells: each by block."""
-    code_nats, structure_nats, cells = Counter(), Counter(), Counter()
+    code_nats: Nats = defaultdict(float)
+    structure_nats: Nats = defaultdict(float)
+    cells: Counter[str] = Counter()
     for batch in batches:
         batch = batch.to(model.device)
         x_ND = model.hidden(batch.ids_NR, batch.cu_seqlens.tolist())

@@ -1,0 +1,155 @@
+"""Prints what `inspect` found for people: tables, drawings and bars on a console."""
+
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from hocket.progress import format_seconds
+
+BAR_WIDTH = 30
+Facts = dict[str, Any]
+
+
+def print_facts(facts: Facts, console: Console) -> None:
+    """Print one thing."""
+    console.print(f"[bold]{facts['name']}[/bold]  {facts['kind']}", highlight=False, markup=True)
+    PRINTERS[facts["kind"]](facts, console)
+
+
+def _rows(console: Console, rows: dict[str, Any]) -> None:
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for label, value in rows.items():
+        if value is not None:
+            table.add_row(label, str(value).replace("[", r"\["))
+    console.print(table, highlight=False)
+
+
+def _layout(facts: Facts, console: Console) -> None:
+    _rows(
+        console,
+        {
+            "expression": facts["layout"],
+            "rows": facts["rows"],
+            "steps a second": f"{facts['steps_per_second']:g}",
+            "tokens a second": f"{facts['tokens_per_second']:g}",
+            "audio in a context": ", ".join(f"{s:g} s in {n:,} steps" for n, s in facts["seconds_in_context"].items()),
+        },
+    )
+    console.print(f"\n{facts['drawing']}", markup=False, highlight=False, no_wrap=True, crop=False)
+
+
+def _codec_line(codec: Facts) -> str:
+    return (
+        f"{codec['codec']}, {codec['sample_rate']:,} Hz, {codec['levels']} levels at {codec['frame_rate']:g} Hz, "
+        f"{codec['bits_per_second']:,.0f} bit/s, fingerprint {codec['fingerprint']}"
+    )
+
+
+def _codec(facts: Facts, console: Console) -> None:
+    _rows(
+        console,
+        {
+            "codec": _codec_line(facts),
+            "codebooks": ", ".join(f"{size:,}" for size in facts["codebook_sizes"]),
+            "hop": f"{facts['hop']} samples, {1000 * facts['hop'] / facts['sample_rate']:g} ms",
+            "look-ahead": f"{facts['delay']} samples",
+            "weights": facts["weight_hash"],
+        },
+    )
+
+
+def _corpus(facts: Facts, console: Console) -> None:
+    splits = facts["splits"].items()
+    shares = ", ".join(f"{split['n_examples']:,} {name} ({split['seconds'] / 60:.1f} min)" for name, split in splits)
+    _rows(
+        console,
+        {
+            "source": facts["source"],
+            "audio": f"{facts['hours']:.3f} hours, {facts['frames']:,} frames",
+            "examples": shares,
+            "with text": f"{facts['texts']:,}",
+            "rejected": f"{facts['rejected']:,}" if facts["rejected"] else None,
+            "codec": _codec_line(facts["codec"]),
+            "fingerprint": facts["fingerprint"],
+        },
+    )
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), title="Use of the codebooks", title_justify="left")
+    for column in ("level", "entries", "used", "entropy, bits"):
+        table.add_column(column, justify="right")
+    for number, level in enumerate(facts["levels"]):
+        table.add_row(str(number), f"{level['size']:,}", f"{level['used']:,}", f"{level['entropy_bits']:.2f}")
+    console.print()
+    console.print(table)
+    console.print("\nDurations")
+    _histogram(facts["duration_edges"], facts["duration_counts"], console)
+
+
+def _histogram(edges: list[float], counts: list[int], console: Console) -> None:
+    top = max([*counts, 1])
+    ends = [f"to {edge:g} s" for edge in edges[1:]] + ["longer"]
+    for start, end, count in zip(edges, ends, counts, strict=True):
+        if count:
+            bar = "█" * max(1, round(BAR_WIDTH * count / top))
+            console.print(f"{start:>4g} {end:<9}{bar} {count:,}", highlight=False)
+
+
+def _model(facts: Facts, console: Console) -> None:
+    shape = facts["config"]
+    _rows(
+        console,
+        {
+            "parameters": f"{facts['parameters']:,}",
+            "shape": f"{shape['n_layers']} layers, width {shape['dim']}, {shape['n_heads']} heads",
+            "layout": facts["layout"],
+            "context": f"{shape['context']:,} steps, {facts['context_seconds']:.1f} s of audio",
+            "codec": _codec_line(facts["codec"]),
+            "ids": ", ".join(f"{name} {start}…{stop - 1}" for name, (start, stop) in facts["vocabulary"].items()),
+            "fingerprint": facts["vocabulary_fingerprint"],
+        },
+    )
+
+
+def _run(facts: Facts, console: Console) -> None:
+    metrics, scores = facts["metrics"], facts["scores"]
+    loss = [f"{key} {metrics[key]:.3f}" for key in ("loss", "valid/loss") if key in metrics]
+    held_out = {key.removeprefix("valid/"): value for key, value in metrics.items() if key.startswith("valid/")}
+    levels = [f"{block} {value:.2f}" for block, value in held_out.items() if block != "loss"]
+    _rows(
+        console,
+        {
+            "checkpoint": "none yet" if facts["step"] is None else f"step {facts['step']:,} of {facts['steps']:,}",
+            "last metrics": ", ".join(loss) or None,
+            "held-out by level": ", ".join(levels) or None,
+            "held-out bits": f"{scores['bits']['total']:,.1f} per second of audio" if scores else None,
+            "training time": format_seconds(metrics["wall"]) if "wall" in metrics else None,
+            "engine": facts["engine"],
+        },
+    )
+    if facts["model"]:
+        _model(facts["model"], console)
+
+
+def _audio(facts: Facts, console: Console) -> None:
+    _rows(
+        console,
+        {
+            "duration": f"{facts['duration']:.3f} s",
+            "sample rate": f"{facts['sample_rate']:,} Hz",
+            "channels": facts["channels"],
+            "as codes": f"{facts['codec_frames']:,} frames, {facts['codec_tokens']:,} tokens ({facts['codec']} codec)",
+        },
+    )
+
+
+PRINTERS: dict[str, Callable[[Facts, Console], None]] = {
+    "layout": _layout,
+    "codec": _codec,
+    "corpus": _corpus,
+    "run": _run,
+    "model": _model,
+    "audio": _audio,
+}

@@ -24,7 +24,8 @@ from hocket.codec import Codec, Codes, load_codec, read_audio
 
 SPLIT = Path(__file__).parents[1] / "hocket" / "codec" / "bundled" / "split.json"
 ENGLISH_WITH_TEXT = ("prompts_en", "ljspeech")
-MIN_SECONDS = 1.0  # PESQ and STOI need some speech
+MIN_SECONDS, MAX_SECONDS = 1.0, 12.0  # PESQ and STOI need some speech
+MAX_WORD_SECONDS = 2.5
 
 
 @dataclass
@@ -35,14 +36,23 @@ class Clip:
 
 
 def held_out_clips(folder: Path, split: dict, limit: int) -> list[Clip]:
-    """The clips of a set that the split holds out, evenly thinned to `limit`."""
+    """The clips of a set that the split holds out, evenly thinned to `limit`; very short ones are joined by speaker."""
     rule = split["held_out"][folder.name]
     rows = [json.loads(line) for line in (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
     ids, speakers = set(rule.get("ids", [])), set(rule.get("speakers", []))
     kept = [row for row in rows if row["id"] in ids or row.get("speaker") in speakers]
-    kept = [row for row in kept if MIN_SECONDS <= row["duration"] <= 12]
-    chosen = [kept[i] for i in sorted({round(x) for x in np.linspace(0, len(kept) - 1, min(limit, len(kept)))})]
-    return [Clip(folder.name, read_audio(folder / row["audio"], 16000)[0], row.get("text")) for row in chosen]
+    clips = [Clip(folder.name, read_audio(folder / row["audio"], 16000)[0], row.get("text")) for row in kept]
+    if all(row["duration"] < MAX_WORD_SECONDS for row in kept):
+        clips = join_words(clips, [row["speaker"] for row in kept])
+    clips = [clip for clip in clips if MIN_SECONDS <= len(clip.wav_S) / 16000 <= MAX_SECONDS]
+    return [clips[i] for i in sorted({round(x) for x in np.linspace(0, len(clips) - 1, min(limit, len(clips)))})]
+
+
+def join_words(clips: list[Clip], speakers: list[str]) -> list[Clip]:
+    """Ten single words of one speaker after another as one clip, without text."""
+    by_speaker = {name: [clip for clip, own in zip(clips, speakers, strict=True) if own == name] for name in speakers}
+    groups = [own[i : i + 10] for own in by_speaker.values() for i in range(0, len(own), 10)]
+    return [Clip(group[0].set_name, torch.cat([clip.wav_S for clip in group]), None) for group in groups]
 
 
 class Judge:

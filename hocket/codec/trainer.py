@@ -29,7 +29,7 @@ CHECKPOINT = "trainer.pt"
 
 @dataclass(frozen=True, kw_only=True)
 class CodecTraining:
-    """Settings of one training; the defaults made the bundled codec."""
+    """Settings of one training; the bundled codec took the defaults with minutes=46, steps=20000, seed=1."""
 
     steps: int = 8000  # the schedule's end
     minutes: float = float("inf")  # the schedule's end in wall time, if that comes first

@@ -16,7 +16,7 @@ import torch
 
 from hocket.errors import InputError
 
-BLOCK = 1 << 20  # samples read at a time
+UNSTATED = 1 << 62  # frames that libsndfile gives from there on stand for no length in the header
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,11 @@ def audio_info(path: str | Path) -> AudioInfo:
     """Reads the header only. InputError for a file that is missing or no audio."""
     check_file(path)
     try:
-        info = soundfile.info(str(path))
+        with soundfile.SoundFile(str(path)) as file:
+            check_length(path, file)
+            return AudioInfo(file.samplerate, file.channels, file.frames, file.format)
     except soundfile.LibsndfileError as error:
         raise InputError(not_audio(path, error)) from error
-    return AudioInfo(info.samplerate, info.channels, info.frames, info.format)
 
 
 def read_audio(
@@ -55,11 +56,12 @@ def read_audio(
     check_file(path)
     try:
         with soundfile.SoundFile(str(path)) as file:
+            check_length(path, file)
             rate = file.samplerate
             first = min(round(start * rate), file.frames)
             if first:
                 file.seek(first)
-            samples_SN = read_samples(file, None if end is None else max(round(end * rate) - first, 0))
+            samples_SN = file.read(-1 if end is None else max(round(end * rate) - first, 0), "float32", always_2d=True)
     except soundfile.LibsndfileError as error:
         raise InputError(not_audio(path, error)) from error
     if not len(samples_SN):
@@ -70,19 +72,6 @@ def read_audio(
     if sample_rate is None:
         return wav_S, rate
     return resample(wav_S, rate, sample_rate), sample_rate
-
-
-def read_samples(file: soundfile.SoundFile, n_samples: int | None) -> np.ndarray:
-    """The next samples, or all that follow. In blocks: some headers state no length, and it cannot be trusted."""
-    blocks: list[np.ndarray] = [np.zeros((0, file.channels), np.float32)]
-    missing = n_samples
-    while missing is None or missing > 0:
-        block_SN = file.read(BLOCK if missing is None else min(BLOCK, missing), "float32", always_2d=True)
-        blocks.append(block_SN)
-        missing = None if missing is None else missing - len(block_SN)
-        if len(block_SN) == 0:
-            break
-    return np.concatenate(blocks)
 
 
 def write_audio(path: str | Path, wav_S: torch.Tensor, sample_rate: int) -> None:
@@ -111,6 +100,11 @@ def check_file(path: str | Path) -> None:
         raise InputError(f'"{path}" is a folder, not an audio file')
     if not Path(path).stat().st_size:
         raise InputError(f'audio file "{path}" is empty (0 bytes)')
+
+
+def check_length(path: str | Path, file: soundfile.SoundFile) -> None:
+    if file.frames >= UNSTATED:
+        raise InputError(f'audio file "{path}" states no length in its header (or is empty); encode it again to a file')
 
 
 def not_audio(path: str | Path, error: soundfile.LibsndfileError) -> str:

@@ -49,6 +49,17 @@ def test_info_comes_from_the_header(tmp_path):
     assert (info.sample_rate, info.channels, info.duration) == (8000, 1, 0.25)
 
 
+def test_a_streamed_flac_that_states_no_length_is_refused_in_words(tmp_path):
+    soundfile.write(tmp_path / "a.flac", tone(0.25, 16000).numpy(), 16000)
+    content = bytearray((tmp_path / "a.flac").read_bytes())
+    content[21] &= 0xF0  # the 36 bits of STREAMINFO that count samples
+    content[22:26] = bytes(4)
+    (tmp_path / "a.flac").write_bytes(content)
+    for read in (audio_info, read_audio):
+        with pytest.raises(InputError, match=r"a\.flac.*states no length"):
+            read(tmp_path / "a.flac")
+
+
 def test_resampling_keeps_duration_and_pitch():
     wav_S = resample(tone(1.0, 44100), 44100, 16000)
     assert len(wav_S) == 16000

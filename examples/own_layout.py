@@ -21,7 +21,7 @@ vocabulary = Vocabulary.build(streams={"audio": codec.codebook_sizes})
 config = ModelConfig(dim=192, n_layers=3, n_heads=3, n_kv_heads=3, ffn_dim=512, embeddings="codebooks", dropout=0.2)
 for name, layout in LAYOUTS.items():
     print(f"{name}: {layout}\n" + draw_text(layout.plan({"audio": 6})))
-    model = Model.build(config, vocabulary, layout, codec.identity, codebooks={"audio": codec.codebooks}).train()
+    model = Model.build(config, vocabulary, layout, codec.identity, codebooks={"audio": codec.codebooks or []}).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1.0)
     loader = PackedLoader(train, layout, vocabulary, batch_steps=1024, context=512, seed=0)
     for _ in range(100):

@@ -196,7 +196,11 @@ def generate(
             device=device,
             on_step=bar.update,
         )
-    made = [f"{item['wav']}: {item['generated_seconds']:.2f} s, seed {item['seed']}" for item in summary["outputs"]]
+    made = [
+        f"{item['wav']}: {item['prompt_seconds']:.2f} s of prompt, {item['generated_seconds']:.2f} s generated "
+        f"with seed {item['seed']}" + (", where the model ended it" if item["ended"] else "")
+        for item in summary["outputs"]
+    ]
     _report(summary, as_json, "\n".join(made))
 
 

@@ -27,7 +27,8 @@ MAX_SHARED_TRIGRAMS = 0.25
 
 
 def read_texts() -> dict[str, str]:
-    lines = gzip.open(TEXTS, "rt", encoding="utf-8").read().splitlines()
+    with gzip.open(TEXTS, "rt", encoding="utf-8") as file:
+        lines = file.read().splitlines()
     pairs = (line.split(":", 1) for line in lines if ":" in line and not line.startswith(";"))
     return {name.strip(): " ".join(text.split()) for name, text in pairs if "[" not in text}
 
@@ -69,8 +70,19 @@ def main() -> None:
     rows = []
     for name, duration in durations.items():
         file = Path("audio") / f"{name.replace('/', '-')}.opus"
-        encode = ["ffmpeg", "-v", "error", "-y", "-f", "s16le", "-ar", "16000", "-ac", "1", "-i", "-", "-c:a", "libopus"]
-        options = ["-b:a", BIT_RATE, "-application", "voip", "-map_metadata", "-1", "-fflags", "+bitexact"]
+        encode = ["ffmpeg", "-v", "error", "-y", "-f", "s16le", "-ar", "16000", "-ac", "1", "-i", "-"]
+        options = [
+            "-c:a",
+            "libopus",
+            "-b:a",
+            BIT_RATE,
+            "-application",
+            "voip",
+            "-map_metadata",
+            "-1",
+            "-fflags",
+            "+bitexact",
+        ]
         target = str(DESTINATION / file)
         subprocess.run([*encode, *options, target], input=samples[name], check=True)
         row = {"id": name, "audio": str(file), "text": texts[name], "speaker": "allison", "language": "en"}

@@ -17,7 +17,7 @@ Shapes: N grid steps of a micro-batch, R rows, D documents, S segments.
 
 import bisect
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
 
@@ -50,9 +50,8 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Self:
         """The batch with its tensors on a device."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved = {name: v.to(device) if isinstance(v, torch.Tensor) else v for name, v in values.items()}
-        return type(self)(**moved)
+        names = ("ids_NR", "legal_NR", "weight_NR", "cu_seqlens")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 
 @dataclass(frozen=True)

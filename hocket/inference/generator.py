@@ -70,7 +70,7 @@ class Generator:
             raise InputError(f"{model.layout} has no audio stream to generate")
         self._audio = streams[0]
         leaves = list(model.layout.leaves())
-        self.recognises = leaves[-1].stream.name == TEXT
+        self.recognises = leaves[-1].ref.name == TEXT
         """The layout puts text last: audio is given, text comes out."""
 
     def generate(
@@ -186,7 +186,8 @@ class Generator:
         assert item.grid_TR is not None
         streams = item.plan.deinterleave(item.grid_TR, vocabulary)
         codes_TK = streams[self._audio]
-        start = len(item.request.prompts.get(self._audio, codes_TK))
+        prompt_TK = item.request.prompts.get(self._audio)
+        start = len(codes_TK) if prompt_TK is None else len(prompt_TK)
         lengths_B = torch.tensor([len(codes_TK)])
         tokens_BTK = torch.from_numpy(codes_TK)[None]
         wav_T = torch.zeros(0)

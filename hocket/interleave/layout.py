@@ -13,7 +13,7 @@ back. `T` is a number of frames (tokens for text), `R` rows, `K` levels.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, lru_cache
@@ -62,7 +62,7 @@ class Layout(ABC):
         """
         levels: dict[str, list[int]] = {}
         for leaf in self.leaves():
-            ref = leaf.stream
+            ref = leaf.ref
             ref.n_levels  # noqa: B018  (raises where the number of levels is unknown)
             levels.setdefault(ref.name, []).extend(range(ref.start, ref.stop or 0))
         for name, found in levels.items():
@@ -83,11 +83,11 @@ class Layout(ABC):
         """What a cell may hold, as names of blocks and special tokens. Set 0 is empty: never predicted."""
         sets: list[tuple[str, ...]] = [()]
         for leaf in self.leaves():
-            leads = self.leaders[leaf.stream.name] is leaf
-            for column in range(leaf.stream.n_levels):
-                block = (leaf.stream.block(leaf.stream.start + column),)
+            leads = self.leaders[leaf.ref.name] is leaf
+            for column in range(leaf.ref.n_levels):
+                block = (leaf.ref.block(leaf.ref.start + column),)
                 is_leader = leads and column == leaf.leader
-                sets.append((*block, f"<end.{leaf.stream.name}>") if is_leader else block)
+                sets.append((*block, f"<end.{leaf.ref.name}>") if is_leader else block)
         return tuple(sets)
 
     @cached_property
@@ -95,9 +95,9 @@ class Layout(ABC):
         """The leaf of each stream that carries its leader: the one with its lowest level."""
         leaders: dict[str, Leaf] = {}
         for leaf in self.leaves():
-            held = leaders.get(leaf.stream.name)
-            if held is None or leaf.stream.start < held.stream.start:
-                leaders[leaf.stream.name] = leaf
+            held = leaders.get(leaf.ref.name)
+            if held is None or leaf.ref.start < held.ref.start:
+                leaders[leaf.ref.name] = leaf
         return leaders
 
     def plan(self, lengths: Lengths, *, start: str = "<bos>", ended: Iterable[str] | None = None) -> Plan:
@@ -122,10 +122,10 @@ class Layout(ABC):
         """Writes every leaf's cells onto a canvas, from step 1 on, and returns the number of steps."""
         step, legal = 1, 1
         for leaf in self.leaves():
-            name, n_levels = leaf.stream.name, leaf.stream.n_levels
+            name, n_levels = leaf.ref.name, leaf.ref.n_levels
             n_frames, ends = lengths[name], name in ended and self._leads(leaf)
             step_TK, row_TK = leaf.cells(n_frames, ends)
-            canvas.place_codes(name, leaf.stream.start, step_TK + step, row_TK, legal + np.arange(n_levels))
+            canvas.place_codes(name, leaf.ref.start, step_TK + step, row_TK, legal + np.arange(n_levels))
             if ends:
                 end_step, row = leaf.end_cell(n_frames)
                 canvas.place_end(name, n_frames, step + end_step, row, legal + leaf.leader)
@@ -138,23 +138,23 @@ class Layout(ABC):
         self._check(lengths)
         total = np.asarray(1)
         for leaf in self.leaves():
-            total = total + leaf.n_steps(np.asarray(lengths[leaf.stream.name]), ended and self._leads(leaf))
+            total = total + leaf.n_steps(np.asarray(lengths[leaf.ref.name]), ended and self._leads(leaf))
         return total
 
     def steps_per_frame(self) -> dict[str, Fraction]:
         """By stream, how many steps one more frame costs in the long run."""
         per_frame: dict[str, Fraction] = dict.fromkeys(self.streams, Fraction(0))
         for leaf in self.leaves():
-            per_frame[leaf.stream.name] += leaf.frame_cost
+            per_frame[leaf.ref.name] += leaf.frame_cost
         return per_frame
 
-    def steps_per_second(self, frame_rates: Mapping[str, Fraction]) -> Fraction:
+    def steps_per_second(self, frame_rates: Mapping[str, Fraction | int]) -> Fraction:
         """Steps that one second of the streams in `frame_rates` (Hz) costs; streams without a rate are left out."""
         per_frame = self.steps_per_frame()
         return sum((per_frame[name] * Fraction(rate) for name, rate in frame_rates.items()), Fraction(0))
 
     def _leads(self, leaf: "Leaf") -> bool:
-        return self.leaders[leaf.stream.name] is leaf
+        return self.leaders[leaf.ref.name] is leaf
 
     def _check(self, lengths: Mapping) -> None:
         for name in self.streams:
@@ -173,7 +173,14 @@ class Layout(ABC):
 class Leaf(Layout):
     """A node that places levels of one stream."""
 
-    stream: StreamRef
+    stream: StreamRef | str
+    """What is placed; text such as `audio[:4]` becomes a reference when the node is built."""
+
+    @property
+    def ref(self) -> StreamRef:
+        """The stream and the levels of it that the node places."""
+        assert isinstance(self.stream, StreamRef)
+        return self.stream
 
     @property
     def leader(self) -> int:
@@ -201,9 +208,9 @@ class Leaf(Layout):
         return (self,)
 
 
-def _ref(node: object) -> None:
+def _ref(node: Leaf) -> None:
     """Turns a node's stream from text into a reference."""
-    object.__setattr__(node, "stream", StreamRef.parse(node.stream))  # type: ignore[attr-defined]
+    object.__setattr__(node, "stream", StreamRef.parse(node.stream))
 
 
 @dataclass(frozen=True)
@@ -213,41 +220,41 @@ class Delay(Leaf):
     Without delays, level k waits k steps. Delays `[0, 1, 1, 1]` are Moshi's acoustic delay (Défossez et al., 2024).
     """
 
-    stream: StreamRef | str  # type: ignore[assignment]
-    delays: tuple[int, ...] | None = None
+    stream: StreamRef | str
+    delays: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         _ref(self)
         if self.delays is not None:
             self._fix_delays(tuple(self.delays))
-        elif self.stream.stop is not None:
-            object.__setattr__(self, "delays", tuple(range(self.stream.n_levels)))
+        elif self.ref.stop is not None:
+            object.__setattr__(self, "delays", tuple(range(self.ref.n_levels)))
 
     def _fix_delays(self, delays: tuple) -> None:
         """Checks the delays; a final `...` repeats the last one up to the number of levels."""
-        if delays and delays[-1] is Ellipsis and self.stream.stop is not None:
+        if delays and delays[-1] is Ellipsis and self.ref.stop is not None:
             known = delays[:-1]
-            delays = known + known[-1:] * (self.stream.n_levels - len(known))
+            delays = known + known[-1:] * (self.ref.n_levels - len(known))
         object.__setattr__(self, "delays", delays)
         if delays and delays[-1] is Ellipsis:
             return
         if not delays or not all(isinstance(d, int) and d >= 0 for d in delays) or min(delays) != 0:
             raise InputError(f"delays must be whole numbers of steps, the least of them 0, not {list(delays)}")
-        if self.stream.stop is None:
-            object.__setattr__(self, "stream", self.stream.resolve(self.stream.start + len(delays)))
-        if len(delays) != self.stream.n_levels:
-            raise InputError(f"{len(delays)} delays were given for the {self.stream.n_levels} levels of {self.stream}")
+        if self.ref.stop is None:
+            object.__setattr__(self, "stream", self.ref.resolve(self.ref.start + len(delays)))
+        if len(delays) != self.ref.n_levels:
+            raise InputError(f"{len(delays)} delays were given for the {self.ref.n_levels} levels of {self.ref}")
 
     @property
     def expression(self) -> str:
         if self.delays is None:
-            return f"Delay({self.stream})"
+            return f"Delay({self.ref})"
         written = ", ".join("..." if d is Ellipsis else str(d) for d in self.delays)
-        return f"Delay({self.stream}, [{written}])"
+        return f"Delay({self.ref}, [{written}])"
 
     @property
     def n_rows(self) -> int:
-        return self.stream.n_levels
+        return self.ref.n_levels
 
     @property
     def leader(self) -> int:
@@ -258,7 +265,7 @@ class Delay(Leaf):
         return 1
 
     def resolve(self, levels: Mapping[str, int]) -> "Delay":
-        ref = self.stream.resolve(levels.get(self.stream.name))
+        ref = self.ref.resolve(levels.get(self.ref.name))
         return type(self)(ref, self.delays)
 
     def n_steps(self, n_frames: np.ndarray, ended: bool) -> np.ndarray:
@@ -274,9 +281,9 @@ class Delay(Leaf):
         return n_frames, self.leader
 
     def _known_delays(self) -> tuple[int, ...]:
-        self.stream.n_levels  # noqa: B018  (raises where the number of levels is unknown)
+        self.ref.n_levels  # noqa: B018  (raises where the number of levels is unknown)
         assert self.delays is not None
-        return self.delays
+        return tuple(self.delays)
 
 
 @dataclass(frozen=True)
@@ -287,19 +294,19 @@ class Parallel(Delay):
         _ref(self)
         if self.delays is not None and any(self.delays):
             raise InputError("Parallel takes no delays; write Delay(…)")
-        known = (0,) * self.stream.n_levels if self.stream.stop is not None else None
+        known = (0,) * self.ref.n_levels if self.ref.stop is not None else None
         object.__setattr__(self, "delays", known)
 
     @property
     def expression(self) -> str:
-        return f"Parallel({self.stream})"
+        return f"Parallel({self.ref})"
 
 
 @dataclass(frozen=True)
 class Flatten(Leaf):
     """All levels in one row: frame by frame (AudioLM: Borsos et al., 2022), or level by level."""
 
-    stream: StreamRef | str  # type: ignore[assignment]
+    stream: StreamRef | str
     order: str = "frame"
 
     def __post_init__(self) -> None:
@@ -309,7 +316,7 @@ class Flatten(Leaf):
 
     @property
     def expression(self) -> str:
-        return f'Flatten({self.stream}, order="level")' if self.order == "level" else f"Flatten({self.stream})"
+        return f'Flatten({self.ref}, order="level")' if self.order == "level" else f"Flatten({self.ref})"
 
     @property
     def n_rows(self) -> int:
@@ -317,16 +324,16 @@ class Flatten(Leaf):
 
     @property
     def frame_cost(self) -> int:
-        return self.stream.n_levels
+        return self.ref.n_levels
 
     def resolve(self, levels: Mapping[str, int]) -> "Flatten":
-        return type(self)(self.stream.resolve(levels.get(self.stream.name)), self.order)
+        return type(self)(self.ref.resolve(levels.get(self.ref.name)), self.order)
 
     def n_steps(self, n_frames: np.ndarray, ended: bool) -> np.ndarray:
-        return n_frames * self.stream.n_levels + int(ended)
+        return n_frames * self.ref.n_levels + int(ended)
 
     def cells(self, n_frames: int, ended: bool) -> tuple[np.ndarray, np.ndarray]:
-        n_levels = self.stream.n_levels
+        n_levels = self.ref.n_levels
         frame_T1, level_K = np.arange(n_frames)[:, None], np.arange(n_levels)
         if self.order == "frame":
             step_TK = frame_T1 * n_levels + level_K
@@ -335,23 +342,23 @@ class Flatten(Leaf):
         return step_TK, np.zeros_like(step_TK)
 
     def end_cell(self, n_frames: int) -> tuple[int, int]:
-        return (n_frames * self.stream.n_levels if self.order == "frame" else n_frames), 0
+        return (n_frames * self.ref.n_levels if self.order == "frame" else n_frames), 0
 
 
 @dataclass(frozen=True)
 class Text(Flatten):
     """Text tokens in one row, then `<end.text>`."""
 
-    stream: StreamRef | str = TEXT  # type: ignore[assignment]
+    stream: StreamRef | str = TEXT
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.stream.name != TEXT:
-            raise InputError(f'Text places the stream "{TEXT}", not "{self.stream}"; write Flatten({self.stream})')
+        if self.ref.name != TEXT:
+            raise InputError(f'Text places the stream "{TEXT}", not "{self.ref}"; write Flatten({self.ref})')
 
     @property
     def expression(self) -> str:
-        return f"Text({self.stream})"
+        return f"Text({self.ref})"
 
 
 @dataclass(frozen=True)
@@ -384,7 +391,7 @@ def resolve_levels(layout: Layout, levels: int | Mapping[str, int] | None) -> La
     """Fills in the number of levels: one number for every code stream, or one by stream."""
     if levels is None:
         return layout
-    names = {leaf.stream.name for leaf in layout.leaves()}
+    names = {leaf.ref.name for leaf in layout.leaves()}
     by_stream = dict(levels) if isinstance(levels, Mapping) else {n: levels for n in names if n != TEXT}
     resolved = layout.resolve(by_stream | {TEXT: 1})
     for name, n_levels in resolved.streams.items():

@@ -57,7 +57,7 @@ class Plan:
             InputError: a stream is missing, or its shape is not the one planned for.
         """
         kind = next(iter(streams.values()), np.zeros(0))
-        parts = [self._symbol_values(vocabulary)]
+        parts: list[Array] = [self._symbol_values(vocabulary)]
         for name, n_levels in self.levels.items():
             codes = self._checked(streams, name)
             offsets = vocabulary.offsets(name)[:n_levels] if vocabulary else (0,) * n_levels
@@ -191,7 +191,17 @@ class Canvas:
         self.source_TR[0, 0] = self.symbols.index(start)
         empty_T = (self.source_TR[:n_steps] == FILLER).all(axis=1)
         self.source_TR[:n_steps][empty_T, 0] = WAIT
-        arrays = [a[:n_steps] for a in (self.source_TR, self.legal_TR, self.stream_TR, self.frame_TR)]
-        for array in (*arrays, *self.where.values()):
+        plan = Plan(
+            symbols=self.symbols,
+            levels=self.levels,
+            lengths=self.lengths,
+            legal_sets=legal_sets,
+            source_TR=self.source_TR[:n_steps],
+            legal_TR=self.legal_TR[:n_steps],
+            stream_TR=self.stream_TR[:n_steps],
+            frame_TR=self.frame_TR[:n_steps],
+            where=self.where,
+        )
+        for array in (plan.source_TR, plan.legal_TR, plan.stream_TR, plan.frame_TR, *plan.where.values()):
             array.setflags(write=False)
-        return Plan(self.symbols, self.levels, self.lengths, legal_sets, *arrays, self.where)
+        return plan

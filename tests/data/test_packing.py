@@ -1,11 +1,14 @@
 """Packed batches: nothing lost, nothing leaking over, exact resume at any world size."""
 
 import itertools
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from hocket.data import Corpus
 from hocket.data.packing import Documents, PackedLoader, one_pass, pack
 from hocket.errors import InputError
 from hocket.interleave import load_layout
@@ -20,15 +23,16 @@ class Example:
         self.streams = {"audio": rng.integers(0, CODES, (n_frames, LEVELS)).astype(np.uint16)}
 
 
-class FakeCorpus:
+class FakeCorpus(Corpus):
     """What the packer asks of a corpus, over random codes."""
 
-    folder = "fake"
+    lengths: dict[str, np.ndarray]  # pyright: ignore[reportIncompatibleMethodOverride]
+    lengths = {}  # noqa: RUF012  (each corpus sets its own)
 
     def __init__(self, lengths, texts=True):
         self._examples = [Example(i, n, "ab" * (i % 3 + 1) if texts else None) for i, n in enumerate(lengths)]
         self.lengths = {"audio": np.array(lengths, dtype=np.int64)}
-        self.card = type("Card", (), {"codec": type("Codec", (), {"levels": LEVELS})})
+        self.folder, self.card = Path("fake"), SimpleNamespace(codec=SimpleNamespace(levels=LEVELS))
 
     def __len__(self):
         return len(self._examples)

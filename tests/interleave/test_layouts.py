@@ -221,7 +221,7 @@ def test_an_expression_reads_back(expression):
 def test_python_and_presets_are_the_same():
     assert load_layout("delay", levels=4) == Delay("audio", [0, 1, 2, 3])
     assert load_layout("parallel", levels=4) == Parallel("audio[:4]")
-    assert load_layout("acoustic-delay", levels=4).delays == (0, 1, 1, 1)
+    assert load_layout("acoustic-delay", levels=4) == Delay("audio", [0, 1, 1, 1])
     assert load_layout("flatten", levels=4) == Flatten("audio[:4]")
 
 

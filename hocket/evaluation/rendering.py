@@ -16,6 +16,7 @@ def print_facts(facts: Facts, console: Console) -> None:
     """Print one thing."""
     console.print(f"[bold]{facts['name']}[/bold]  {facts['kind']}", highlight=False, markup=True)
     PRINTERS[facts["kind"]](facts, console)
+    console.print()
 
 
 def _rows(console: Console, rows: dict[str, Any]) -> None:

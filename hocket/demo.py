@@ -8,6 +8,9 @@ prompt; the model's continuation stands beside the original and beside the codec
 Shapes: S samples, T frames, K levels.
 """
 
+import os
+import shutil
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -162,11 +165,12 @@ def say_result(console: Console, run: Run, scores: Scores, sample: Sample, repor
 
 
 def next_commands(folder: str, steps: int) -> list[str]:
-    """Three commands that work when pasted."""
+    """Three commands that work when pasted, also where the environment is not activated."""
+    hocket = "hocket" if shutil.which("hocket") else os.path.relpath(Path(sys.executable).parent / "hocket")
     return [
-        f"hocket generate {folder} --prompt {folder}/prompt.wav --seed 1 --out again.wav",
-        f"hocket train {RECIPE} output={folder} training.steps={2 * steps}",
-        f"hocket train {RECIPE} name=flatten interleave=flatten training.steps={steps}",
+        f"{hocket} generate {folder} --prompt {folder}/prompt.wav --seed 1 --out again.wav",
+        f"{hocket} train {RECIPE} output={folder} training.steps={2 * steps}",
+        f"{hocket} train {RECIPE} name=flatten interleave=flatten training.steps={steps}",
     ]
 
 

@@ -26,10 +26,15 @@ AUDIO_SUFFIXES = frozenset(_READABLE + _UNREADABLE)
 _DATASET_FILES = ("dataset_dict.json", "state.json")
 
 
+FOLDER_MANIFESTS = ("manifest.jsonl", "manifest.csv", "manifest.tsv")
+"""A folder with one of these is read by it, so that texts and splits are not lost."""
+
+
 def read_clips(src: str | Path) -> list[Clip]:
     """List the clips of a source, in a fixed order; splits that the source leaves open stay None.
 
-    `src`: "bundled"; a folder (searched through its subfolders; `x.txt` beside `x.wav` is its text); one audio file;
+    `src`: "bundled"; a folder (its manifest.jsonl or manifest.csv where it has one; otherwise it is searched through
+    its subfolders, and `x.txt` beside `x.wav` is its text); one audio file;
     a manifest (.jsonl, .csv, .tsv); a folder that `datasets.save_to_disk` wrote.
 
     Raises InputError for a source that does not exist, is malformed, holds no clip, or gives two clips one id.
@@ -52,6 +57,9 @@ def _found(path: Path) -> Iterator[tuple[str, Clip]]:
         raise InputError(f'"{path}" is a corpus already: it holds codes, and tokenising needs audio')
     if any((path / name).exists() for name in _DATASET_FILES):
         return _dataset_clips(path)
+    manifests = [path / name for name in FOLDER_MANIFESTS if (path / name).is_file()]
+    if manifests:
+        return read_manifest(manifests[0])
     return ((str(file), _file_clip(file, path)) for file in _audio_files(path))
 
 

@@ -217,3 +217,11 @@ def test_a_small_source_has_both_splits(n):
 
 def test_one_clip_is_for_training():
     assert all(assign_splits([clip])[0].split == "train" for clip in make_clips(100))
+
+
+def test_a_folder_is_read_by_its_manifest(tmp_path):
+    write_noise(tmp_path / "a.wav", 1.0)
+    write_noise(tmp_path / "b.wav", 1.0)
+    (tmp_path / "manifest.jsonl").write_text('{"audio": "a.wav", "text": "hello", "split": "valid"}\n')
+    (clip,) = read_clips(tmp_path)
+    assert (clip.text, clip.split) == ("hello", "valid")

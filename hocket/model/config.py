@@ -40,23 +40,30 @@ class ModelConfig:
     """Attention backend."""
 
     def __post_init__(self) -> None:
-        for name in ("dim", "n_layers", "n_heads", "n_kv_heads", "ffn_dim", "context"):
-            if getattr(self, name) < 1:
-                raise InputError(f"model.{name} must be at least 1, not {getattr(self, name)}")
-        if self.dim % (2 * self.n_heads):
-            raise InputError(f"model.dim = {self.dim} must be an even multiple of model.n_heads = {self.n_heads}")
-        if self.n_heads % self.n_kv_heads:
+        for name, least in {"dim": 1, "n_layers": 1, "n_heads": 1, "n_kv_heads": 1, "ffn_dim": 1, "context": 2}.items():
+            if getattr(self, name) < least:
+                raise InputError(f"model.{name} is {getattr(self, name)}, but must be at least {least}")
+        self._check_heads()
+        if self.attention not in BACKENDS:
             raise InputError(
-                f"model.n_heads = {self.n_heads} must be a multiple of model.n_kv_heads = {self.n_kv_heads}"
+                f'model.attention has no choice "{self.attention}"{did_you_mean(self.attention, BACKENDS)}'
             )
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"model.dropout is {self.dropout}, but must be at least 0 and below 1")
         if self.embeddings not in EMBEDDINGS:
             raise InputError(
                 f'model.embeddings has no choice "{self.embeddings}"{did_you_mean(self.embeddings, EMBEDDINGS)}'
             )
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"model.dropout must be at least 0 and below 1, not {self.dropout}")
-        if self.attention not in BACKENDS:
-            raise InputError(f'model.attention = "{self.attention}" is unknown; there are {sorted(BACKENDS)}')
+
+    def _check_heads(self) -> None:
+        if self.dim % self.n_heads:
+            raise InputError(f"model.dim is {self.dim}, but must be a multiple of model.n_heads, {self.n_heads}")
+        if self.head_dim % 2:
+            raise InputError(f"model.dim / model.n_heads is {self.head_dim}, but rotary needs an even width")
+        if self.n_heads % self.n_kv_heads:
+            raise InputError(
+                f"model.n_heads is {self.n_heads}, but must be a multiple of model.n_kv_heads, {self.n_kv_heads}"
+            )
 
     @property
     def head_dim(self) -> int:

@@ -38,13 +38,13 @@ class LegalSet:
     def size(self) -> int:
         return sum(b - a for a, b in self.ranges)
 
-    def rows(self, weight_VD: Tensor) -> Tensor:
-        """The rows of an output matrix for these ids, `[J, D]`."""
-        parts = [weight_VD[a:b] for a, b in self.ranges]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+    def logits(self, x_MD: Tensor, weight_VD: Tensor) -> Tensor:
+        """Logits `[M, J]` in float32. Range by range: no rows of the output matrix are copied."""
+        parts = [F.linear(x_MD, weight_VD[a:b]) for a, b in self.ranges]
+        return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)).float()
 
     def position(self, ids: Tensor) -> Tensor:
-        """Where legal ids stand among `rows`; -1 for an id that is not legal."""
+        """Where legal ids stand among the logits; -1 for an id that is not legal."""
         found, before = torch.full_like(ids, -1), 0
         for a, b in self.ranges:
             found = torch.where((ids >= a) & (ids < b), ids - a + before, found)
@@ -93,9 +93,8 @@ class ParallelHead(nn.Module):
 
     def logits(self, x_MD: Tensor, index: int) -> Tensor:
         """Logits `[M, J]` over the ids of legal set `index`, in float32."""
-        return F.linear(x_MD, self.legal_sets[index].rows(self.weight)).float()
+        return self.legal_sets[index].logits(x_MD, self.weight)
 
     def _cross_entropy(self, x_MD: Tensor, target_M: Tensor, legal: LegalSet) -> Tensor:
         position_M = legal.position(target_M)
-        logits_MJ = F.linear(x_MD, legal.rows(self.weight)).float()
-        return F.cross_entropy(logits_MJ, position_M, reduction="none")
+        return F.cross_entropy(legal.logits(x_MD, self.weight), position_M, reduction="none")

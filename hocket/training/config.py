@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from hocket.errors import InputError, did_you_mean
+from hocket.model import ModelConfig
 
 ENGINES = ("auto", "deepspeed", "accelerate")
 DTYPES = ("float32", "bfloat16")
@@ -60,6 +61,8 @@ class InterleaveGroup:
 
 @dataclass(kw_only=True)
 class ModelGroup:
+    """The fields of `hocket.model.ModelConfig`, which checks them; Hydra needs a class that is not frozen."""
+
     dim: int = 256
     """Width of the residual stream."""
     n_layers: int = 6
@@ -86,20 +89,7 @@ class ModelGroup:
     """Share of each layer's output that is dropped in training; helps on small corpora."""
 
     def __post_init__(self) -> None:
-        for key in ("dim", "n_layers", "n_heads", "n_kv_heads", "ffn_dim"):
-            _at_least(self, "model", key, 1)
-        _at_least(self, "model", "context", 2)
-        _one_of(self, "model", "embeddings", ("normal", "codebooks"))
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"model.dropout is {self.dropout}, but must be at least 0 and below 1")
-        if self.dim % self.n_heads:
-            raise InputError(f"model.dim is {self.dim}, but must be a multiple of model.n_heads, {self.n_heads}")
-        if self.dim // self.n_heads % 2:
-            raise InputError(f"model.dim / model.n_heads is {self.dim // self.n_heads}, but rotary needs an even width")
-        if self.n_heads % self.n_kv_heads:
-            raise InputError(
-                f"model.n_heads is {self.n_heads}, but must be a multiple of model.n_kv_heads, {self.n_kv_heads}"
-            )
+        ModelConfig(**asdict(self))
 
 
 @dataclass(kw_only=True)

@@ -178,12 +178,12 @@ def test_broken_checkpoints_are_refused_by_name(make_model, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"dim": 0}, "model.dim must be at least 1"),
-        ({"dim": 30}, "even multiple of model.n_heads"),
+        ({"dim": 0}, "model.dim is 0, but must be at least 1"),
+        ({"dim": 30}, "a multiple of model.n_heads, 4"),
         ({"n_kv_heads": 3}, "multiple of model.n_kv_heads"),
         ({"attention": "magic"}, "attention"),
         ({"embeddings": "codebook"}, 'did you mean "codebooks"'),
-        ({"dropout": 1.0}, "model.dropout must be"),
+        ({"dropout": 1.0}, "model.dropout is 1.0, but"),
     ],
 )
 def test_impossible_dimensions_are_refused(changes, sentence):

@@ -206,3 +206,16 @@ def test_embeddings_start_from_codebooks(make_model, identity):
     assert scale[0] > scale[1] > scale[2]
     with pytest.raises(InputError, match="shows no codebooks"):
         Model.build(config, plain.vocabulary, plain.layout, identity)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("expression", ALL_LAYOUTS)
+@torch.no_grad()
+def test_cuda_gives_what_the_cpu_gives(make_model, expression):
+    model = make_model(expression)
+    batch = batch_of([random_document(model, n, seed=n) for n in (5, 9)])
+    on_cpu = model(batch)
+    on_cuda = model.to("cuda")(batch.to("cuda"))
+    torch.testing.assert_close(on_cuda.total.cpu(), on_cpu.total, rtol=1e-5, atol=1e-5)
+    assert on_cuda.by_block.keys() == on_cpu.by_block.keys()

@@ -30,6 +30,8 @@ from hocket.progress import ProgressBar
 from hocket.training import load_recipe, train
 from hocket.training.config import InferenceGroup
 
+IS_ON_PATH = shutil.which("hocket") is not None
+"""Whether the user can type `hocket`; asked before training puts the interpreter's folder on PATH for ninja."""
 RECIPE = "demo"
 CLIP = "demo-echotest"
 """Id of the held-out clip that is continued."""
@@ -166,7 +168,7 @@ def say_result(console: Console, run: Run, scores: Scores, sample: Sample, repor
 
 def next_commands(folder: str, steps: int) -> list[str]:
     """Three commands that work when pasted, also where the environment is not activated."""
-    hocket = "hocket" if shutil.which("hocket") else os.path.relpath(Path(sys.executable).parent / "hocket")
+    hocket = "hocket" if IS_ON_PATH else os.path.relpath(Path(sys.executable).parent / "hocket")
     return [
         f"{hocket} generate {folder} --prompt {folder}/prompt.wav --seed 1 --out again.wav",
         f"{hocket} train {RECIPE} output={folder} training.steps={2 * steps}",

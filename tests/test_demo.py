@@ -1,4 +1,5 @@
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -56,9 +57,10 @@ def test_running_again_gives_the_same_sample(demo, capsys):
 
 
 def test_it_suggests_three_commands(demo):
-    commands = next_commands("runs/demo", 400)
-    assert len(commands) == 3
-    assert all(command in demo[1] or command.startswith("hocket") for command in commands)
+    commands = [command.split() for command in next_commands("runs/demo", 400)]
+    assert [command[1] for command in commands] == ["generate", "train", "train"]
+    assert all(Path(command[0]).name == "hocket" for command in commands)
+    assert all(f"hocket {command[1]}" in demo[1] for command in commands)
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import signal
 import pytest
 import torch
 import yaml
-from runs import free_port, losses, python, rows
+from launching import free_port, losses, python, rows
 
 from hocket.data import Corpus
 from hocket.errors import InputError

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pesq import PesqError, pesq
-from pystoi import stoi
+from pesq import PesqError, pesq  # pyright: ignore[reportMissingImports]
+from pystoi import stoi  # pyright: ignore[reportMissingImports]
 
 from hocket.codec import Codec, Codes, load_codec, read_audio
 

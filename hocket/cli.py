@@ -19,7 +19,7 @@ from hocket.resources import list_recipes
 
 app = typer.Typer(
     help="Language models over audio codec tokens: any frozen codec in, any interleaving, one decoder.",
-    epilog="Start with [bold]hocket demo[/bold]: ten minutes, no network, and a page to listen to.",
+    epilog="Start with [bold]hocket demo[/bold]: some minutes, no network, and a page to listen to.",
     rich_markup_mode="rich",
     no_args_is_help=True,
     add_completion=False,

@@ -1,7 +1,8 @@
 """Attention backends behind one function: causal attention over packed documents.
 
 `sdpa` is the reference. It loops over the documents, so that a pack costs what its documents cost and not the square
-of the pack (2,048 steps in 4 documents on one CPU thread: 93 ms against 390 ms with one masked call).
+of the pack (2,048 steps in 4 documents on one CPU thread, forward and backward: 95 ms against 373 ms with one
+masked call).
 
 Shapes: N steps of all documents, T steps of one, H query heads, G key and value heads, C head width.
 """

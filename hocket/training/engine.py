@@ -8,7 +8,7 @@ whatever the packing, the accumulation or the number of processes. Accelerate an
 accumulation and average over processes, so each micro-batch's sum is scaled by accumulation * processes / sum of w.
 
 DeepSpeed on CPU needs a C++ compiler and ninja for its shared-memory op (built once, about a minute, see `warmup`).
-Where it cannot run, plain Accelerate takes over. A DeepSpeed step costs about 2 ms more than a plain one.
+Where it cannot run, plain Accelerate takes over.
 """
 
 import contextlib

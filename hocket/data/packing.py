@@ -18,7 +18,6 @@ Shapes: N grid steps of a micro-batch, R rows, D documents, S segments.
 import bisect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -221,12 +220,6 @@ class PackedLoader:
             raise InputError(f"the data order was saved under seed {state['seed']}, not {self._seed}")
         self.epoch, self._next = int(state["epoch"]), int(state["batch"])
         self._packs = {}
-
-    @cached_property
-    def fill(self) -> float:
-        """Share of the budget that the first epoch's micro-batches use."""
-        packs = self._packs_of(0)
-        return float(self._documents.segments.steps.sum()) / (len(packs) * self._budget)
 
     def _seek(self, epoch: int, number: int) -> tuple[int, int]:
         while number >= len(self._packs_of(epoch)):

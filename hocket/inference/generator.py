@@ -247,7 +247,7 @@ class Generator:
         frames = len(given[self._audio])
         room = context - int(layout.count_steps({self._audio: frames, TEXT: 0}))
         if room < 1:
-            raise InputError(self._too_long(f"the recording of {frames} frames", frames, 0))
+            raise InputError(self._too_long(f"the recording of {frames} frames"))
         return room
 
     def _check_context(
@@ -260,7 +260,7 @@ class Generator:
             return int(self.model.layout.count_steps({**text, self._audio: frames}, ended=False))
 
         if steps(prompt_frames) >= self.model.config.context:
-            raise InputError(self._too_long(f"the prompt of {prompt_frames / rate:.1f} s", prompt_frames, len(text)))
+            raise InputError(self._too_long(f"the prompt of {prompt_frames / rate:.1f} s"))
         wanted = steps(limits[self._audio])
         if wanted > self.model.config.context:
             fits = prompt_frames
@@ -272,7 +272,7 @@ class Generator:
                 f"{math.floor((fits - prompt_frames) / rate * 10) / 10:g} s"
             )
 
-    def _too_long(self, what: str, frames: int, n_text: int) -> str:
+    def _too_long(self, what: str) -> str:
         return (
             f"{what} is longer than the model's context of {self.model.config.context} steps "
             f"({self.model.context_seconds:.1f} s of audio); give a shorter one"

@@ -5,8 +5,8 @@ type cannot say (a width that divides by its heads) is checked when the dataclas
 because OmegaConf would then refuse every override.
 """
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields, make_dataclass
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import MISSING
 
@@ -59,37 +59,15 @@ class InterleaveGroup:
     """A layout's name, its expression, or a YAML file that holds one."""
 
 
-@dataclass(kw_only=True)
-class ModelGroup:
-    """The fields of `hocket.model.ModelConfig`, which checks them; Hydra needs a class that is not frozen."""
-
-    dim: int = 256
-    """Width of the residual stream."""
-    n_layers: int = 6
-    """Number of blocks."""
-    n_heads: int = 4
-    """Query heads of each attention layer."""
-    n_kv_heads: int = 4
-    """Key and value heads; fewer than n_heads is grouped-query attention."""
-    ffn_dim: int = 768
-    """Inner width of the SwiGLU feed-forward."""
-    rope_theta: float = 10000.0
-    """Base of the rotary positions."""
-    norm_eps: float = 1e-5
-    """Added to the mean square in RMSNorm."""
-    qk_norm: bool = True
-    """Normalise queries and keys of each head."""
-    bias: bool = False
-    """Add biases to the query, key and value projections."""
-    context: int = 512
-    """Longest document, in steps of the grid."""
-    embeddings: str = "normal"
-    """How audio rows start: "normal", or "codebooks": random projections of the codec's own vectors."""
-    dropout: float = 0.0
-    """Share of each layer's output that is dropped in training; helps on small corpora."""
-
-    def __post_init__(self) -> None:
-        ModelConfig(**asdict(self))
+if TYPE_CHECKING:
+    ModelGroup = ModelConfig
+else:  # the fields of ModelConfig, which also checks them, in a class that is not frozen: see above
+    ModelGroup = make_dataclass(
+        "ModelGroup",
+        [(f.name, f.type, field(default=f.default)) for f in fields(ModelConfig)],
+        kw_only=True,
+        namespace={"__post_init__": lambda self: ModelConfig(**asdict(self))},
+    )
 
 
 @dataclass(kw_only=True)

@@ -5,9 +5,11 @@ Owns the bundled codec, its training, and the reading and writing of audio files
 """
 
 from hocket.codec.audio import AudioInfo, audio_info, read_audio, resample, write_audio
-from hocket.codec.base import Codec, CodecIdentity, Codes
+from hocket.codec.base import Codec, Codes
+from hocket.codec.identity import CodecIdentity
 from hocket.codec.loading import load_codec
 from hocket.codec.spectral import SpectralCodec
+from hocket.codec.streaming import StreamDecoder, StreamEncoder
 
 __all__ = [
     "AudioInfo",
@@ -15,6 +17,8 @@ __all__ = [
     "CodecIdentity",
     "Codes",
     "SpectralCodec",
+    "StreamDecoder",
+    "StreamEncoder",
     "audio_info",
     "load_codec",
     "read_audio",

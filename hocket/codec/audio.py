@@ -86,11 +86,11 @@ def write_audio(path: str | Path, wav_S: torch.Tensor, sample_rate: int) -> None
     aside.replace(path)
 
 
-def resample(wav_S: torch.Tensor, from_rate: int, to_rate: int) -> torch.Tensor:
-    """The waveform float32 at another rate (Hz); the same tensor where the rates are the same."""
-    if from_rate == to_rate or not len(wav_S):
-        return wav_S
-    return torch.from_numpy(soxr.resample(wav_S.cpu().numpy(), from_rate, to_rate)).to(wav_S)
+def resample(wav: torch.Tensor, from_rate: int, to_rate: int) -> torch.Tensor:
+    """The waveform, [S] or [C, S] float32, at another rate (Hz); the same tensor where the rates are the same."""
+    if from_rate == to_rate or not wav.shape[-1]:
+        return wav
+    return torch.from_numpy(soxr.resample(wav.cpu().numpy().T, from_rate, to_rate).T.copy()).to(wav)
 
 
 def check_file(path: str | Path) -> None:

@@ -1,56 +1,82 @@
-"""Finds a codec by name or folder."""
+"""Finds a codec by name or folder.
 
+A name is "bundled", a short name of the catalogue ("mimi"), a name on the Hugging Face hub ("kyutai/mimi") or a
+folder. What a folder holds is told by its files: hocket's own codecs say their `kind` in config.json, transformers'
+classes their `model_type`, Lyra's SoundStream comes as TFLite files. The module of each kind is imported when a codec
+of that kind is opened, since transformers' classes take seconds to import.
+"""
+
+import importlib
 import json
+import re
 from pathlib import Path
+from typing import Any
 
-from safetensors import SafetensorError
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from hocket.codec.base import Codec
-from hocket.codec.spectral import KIND, SpectralCodec
+from hocket.codec.catalogue import CATALOGUE
 from hocket.errors import InputError, did_you_mean
 
-BUNDLED = {"bundled": Path(__file__).parent / "bundled"}
+BUNDLED = Path(__file__).parent / "bundled"
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_FILES = ["*.json", "*.safetensors", "*.bin", "*.tflite", "*.binarypb"]
+
+OPENERS = {
+    "spectral": "hocket.codec.spectral",
+}
+"""The module that opens each kind; it has `open_folder(folder, settings, levels) -> Codec`."""
 
 
 def load_codec(name: str | Path = "bundled", levels: int | None = None) -> Codec:
-    """The codec of this name, or in this folder, cut to its first `levels` levels.
+    """The codec of this name, or in this folder, cut to its first `levels` levels (all that it has, unless given).
 
-    Raises InputError for a name that is neither, a folder that holds no codec, or more levels than there are.
+    Raises InputError for a name that is neither, a folder that holds no codec, weights that cannot be fetched, or
+    more levels than there are.
     """
-    folder = BUNDLED.get(str(name), Path(name))
-    if not folder.is_dir():
-        raise InputError(f'no codec is named "{name}" and no such folder exists{did_you_mean(str(name), BUNDLED)}')
-    codec = open_folder(folder)
-    if levels is not None:
-        codec.identity = codec.identity.with_levels(levels)
-    return codec
+    folder = find_folder(str(name))
+    settings = read_settings(folder)
+    opener = importlib.import_module(OPENERS[settings["kind"]])
+    return opener.open_folder(folder, settings, levels)
 
 
-def open_folder(folder: Path) -> Codec:
-    settings_file, weight_file = folder / "config.json", folder / "model.safetensors"
-    for file in (settings_file, weight_file):
-        if not file.is_file():
-            raise InputError(f'folder "{folder}" holds no codec: it has no {file.name}')
+def find_folder(name: str) -> Path:
+    """The folder of a codec's files, fetched from the hub for a hub name."""
+    if name == "bundled":
+        return BUNDLED
+    if Path(name).is_dir():
+        return Path(name)
+    known = {entry.short: entry.hub for entry in CATALOGUE if entry.hub}
+    hub_name = known.get(name, name)
+    if not HUB_NAME.fullmatch(hub_name):
+        hint = did_you_mean(name, ["bundled", *known])
+        raise InputError(f'no codec is named "{name}" and no such folder exists{hint}')
     try:
-        settings = json.loads(settings_file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f'"{settings_file}" is not JSON: {error}') from error
-    if not isinstance(settings, dict) or settings.get("kind") != KIND:
-        raise InputError(f'"{settings_file}" does not describe a codec: its "kind" must be "{KIND}"')
-    return open_spectral(folder, settings, weight_file.read_bytes())
-
-
-def open_spectral(folder: Path, settings: dict, weights: bytes) -> Codec:
-    """Codes mean nothing with other weights, so weights that are not the ones described are refused."""
-    try:
-        codec = SpectralCodec.open(settings, weights)
-    except (KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f'the codec in folder "{folder}" is damaged, its files do not fit: {reason}') from error
-    stated = settings["identity"].get("weight_hash")
-    if stated != codec.identity.weight_hash:
+        return Path(snapshot_download(hub_name, allow_patterns=HUB_FILES))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
         raise InputError(
-            f'the codec in folder "{folder}" is damaged: model.safetensors has hash {codec.identity.weight_hash[:16]}, '
-            f"config.json states {str(stated)[:16]}"
+            f'codec "{hub_name}" is no folder here and cannot be fetched from the Hugging Face hub '
+            f"({type(error).__name__}: {reason}); give the folder of its files"
+        ) from error
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """A codec folder's config.json, with the `kind` of what it holds."""
+    if (folder / "soundstream_encoder.tflite").is_file():
+        return {"kind": "lyra"}
+    file = folder / "config.json"
+    if not file.is_file():
+        raise InputError(f'folder "{folder}" holds no codec: it has no config.json')
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f'"{file}" is not JSON: {error}') from error
+    kind = (settings.get("kind") or settings.get("model_type")) if isinstance(settings, dict) else None
+    if kind not in OPENERS:
+        raise InputError(
+            f'"{file}" does not describe a codec: its "kind" or "model_type" must be one of '
+            f"{', '.join(sorted(OPENERS))}, not {json.dumps(kind)}"
         )
-    return codec
+    return settings | {"kind": kind}

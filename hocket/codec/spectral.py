@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from hocket.codec.audio import resample
-from hocket.codec.base import Codec, CodecIdentity, Codes
+from hocket.codec.base import Codec
+from hocket.codec.identity import CodecIdentity, check_weight_hash
 from hocket.codec.spectral_net import SpectralConfig, SpectralNet, overlap_add
+from hocket.codec.spectral_stream import CHUNK, SpectralStreamDecoder, SpectralStreamEncoder
+from hocket.codec.streaming import StreamDecoder, StreamEncoder
 from hocket.errors import InputError
 
-CHUNK = 32  # codec frames computed at a time
 KIND = "spectral"
 
 
@@ -30,6 +32,7 @@ class SpectralCodec(Codec):
     """A `SpectralNet` with an identity; `levels` of it below the network's are a prefix."""
 
     net: SpectralNet
+    streams_encoding = streams_decoding = True
 
     def __init__(self, net: SpectralNet, config: SpectralConfig, identity: CodecIdentity):
         self.net, self.config, self.identity = net.eval(), config, identity
@@ -54,13 +57,18 @@ class SpectralCodec(Codec):
     def codebooks(self) -> list[torch.Tensor]:
         return [codebook_ED.float() for codebook_ED in self.net.quantizer.codebooks_KED[: self.levels]]
 
-    @torch.no_grad()
-    def encode(self, wav_BS: torch.Tensor, sample_rate: int, lengths: torch.Tensor | list[int] | None = None) -> Codes:
-        """As `Codec.encode`: an item of n samples at the codec's rate has ceil(n / hop) frames."""
-        items = split_batch(wav_BS, sample_rate, lengths)
-        codes = [self._encode_item(resample(wav_S, sample_rate, self.sample_rate).to(self.device)) for wav_S in items]
-        tokens_BTK = torch.nn.utils.rnn.pad_sequence(codes, batch_first=True)
-        return Codes(tokens_BTK, torch.tensor([len(item_TK) for item_TK in codes]), self.identity)
+    def _encode_items(self, items: list[torch.Tensor]) -> list[torch.Tensor]:
+        """An item of n samples has ceil(n / hop) frames."""
+        return [self._encode_item(wav_CS[0]) for wav_CS in items]
+
+    def _decode_items(self, items: list[torch.Tensor]) -> list[torch.Tensor]:
+        return [self._decode_item(codes_TK)[None] for codes_TK in items]
+
+    def stream_encoder(self) -> StreamEncoder:
+        return SpectralStreamEncoder(self.net, self.identity)
+
+    def stream_decoder(self) -> StreamDecoder:
+        return SpectralStreamDecoder(self.net, self.identity)
 
     def _encode_item(self, wav_S: torch.Tensor) -> torch.Tensor:
         if not len(wav_S):
@@ -74,20 +82,11 @@ class SpectralCodec(Codec):
             codes.append(self.net.quantizer.encode(latent_BTD[0], self.levels))
         return torch.cat(codes)[:n_frames]
 
-    @torch.no_grad()
-    def decode(self, codes: Codes) -> torch.Tensor:
-        """As `Codec.decode`; each item is decoded alone, at its own length."""
-        self._check(codes)
-        n_frames = codes.tokens_BTK.shape[1]
-        wav_BS = torch.zeros(len(codes.tokens_BTK), n_frames * self.hop, device=self.device)
-        for row, (item_TK, length) in enumerate(zip(codes.tokens_BTK, codes.lengths_B.tolist(), strict=True)):
-            if length:
-                wav_BS[row, : length * self.hop] = self._decode_item(item_TK[:length].to(self.device))
-        return wav_BS.clamp(-1, 1)
-
     def _decode_item(self, codes_TK: torch.Tensor) -> torch.Tensor:
         """Chunk by chunk; at least one frame of zero latents after the end flushes the output delay."""
         n_frames = len(codes_TK)
+        if not n_frames:
+            return torch.zeros(0, device=self.device)
         padding = CHUNK - n_frames % CHUNK
         latent_TD = torch.nn.functional.pad(self.net.quantizer.decode(codes_TK), (0, 0, 0, padding))
         past, pieces = self.net.decoder.fresh_past(1, self.device), []
@@ -95,28 +94,6 @@ class SpectralCodec(Codec):
             pieces_BJN, past = self.net.decoder(chunk_TD[None], past)
             pieces.append(pieces_BJN)
         return overlap_add(torch.cat(pieces, dim=1), 2 * n_frames)[0]
-
-    def _check(self, codes: Codes) -> None:
-        tokens_BTK, sizes = codes.tokens_BTK, self.codebook_sizes
-        if codes.codec.with_levels(1).fingerprint != self.identity.with_levels(1).fingerprint:
-            theirs, own = codes.codec, self.identity
-            raise InputError(
-                f'these codes were made by codec "{theirs.name}" ({theirs.fingerprint}), '
-                f'not by "{own.name}" ({own.fingerprint}); decode them with the codec that made them'
-            )
-        if tokens_BTK.ndim != 3 or tokens_BTK.is_floating_point():
-            raise InputError(f"codes must be integers [batch, frames, levels], not {describe_tensor(tokens_BTK)}")
-        if not 1 <= tokens_BTK.shape[2] <= self.config.levels:
-            raise InputError(
-                f"codes have {tokens_BTK.shape[2]} levels; "
-                f'codec "{self.identity.name}" decodes 1 to {self.config.levels}'
-            )
-        check_lengths(codes.lengths_B, len(tokens_BTK), tokens_BTK.shape[1], "frames")
-        if tokens_BTK.numel() and (int(tokens_BTK.min()) < 0 or int(tokens_BTK.max()) >= self.config.entries):
-            raise InputError(
-                f"codes lie between {int(tokens_BTK.min())} and {int(tokens_BTK.max())}; "
-                f"each level's codebook has entries 0 to {sizes[0] - 1}"
-            )
 
     def save(self, folder: str | Path) -> None:
         """Writes `config.json` and `model.safetensors` (float16); the identity changes with the rounding."""
@@ -156,30 +133,16 @@ def describe(config: SpectralConfig, name: str, revision: str, weights: bytes) -
     )
 
 
-def split_batch(wav_BS: torch.Tensor, sample_rate: int, lengths: torch.Tensor | list[int] | None) -> list[torch.Tensor]:
-    """The items of a batch cut to their lengths, float32; InputError on what is no audio."""
-    if wav_BS.ndim == 1:
-        wav_BS = wav_BS[None]
-    if wav_BS.ndim != 2 or not wav_BS.is_floating_point():
-        raise InputError(f"audio must be floats [batch, samples] or [samples], not {describe_tensor(wav_BS)}")
-    if sample_rate <= 0:
-        raise InputError(f"sample_rate must be positive, not {sample_rate}")
-    n_items, n_samples = wav_BS.shape
-    lengths_B = torch.as_tensor([n_samples] * n_items if lengths is None else lengths)
-    check_lengths(lengths_B, n_items, n_samples, "samples")
-    items = [item_S[:length].float() for item_S, length in zip(wav_BS, lengths_B.tolist(), strict=True)]
-    for row, item_S in enumerate(items):
-        if not torch.isfinite(item_S).all():
-            raise InputError(f"audio item {row} holds NaN or infinite samples")
-    return items
-
-
-def check_lengths(lengths_B: torch.Tensor, n_items: int, longest: int, unit: str) -> None:
-    if lengths_B.shape != (n_items,):
-        raise InputError(f"lengths must be one number for each of {n_items} items, not {describe_tensor(lengths_B)}")
-    if n_items and not 0 <= int(lengths_B.min()) <= int(lengths_B.max()) <= longest:
-        raise InputError(f"lengths must be 0 to {longest} {unit}, not {lengths_B.tolist()}")
-
-
-def describe_tensor(tensor: torch.Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+def open_folder(folder: Path, settings: dict[str, Any], levels: int | None) -> Codec:
+    """Codes mean nothing with other weights, so weights that are not the ones described are refused."""
+    file = folder / "model.safetensors"
+    if not file.is_file():
+        raise InputError(f'folder "{folder}" holds no codec: it has no {file.name}')
+    try:
+        codec = SpectralCodec.open(settings, file.read_bytes())
+    except (KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f'the codec in folder "{folder}" is damaged, its files do not fit: {reason}') from error
+    check_weight_hash(folder, codec.identity, settings["identity"].get("weight_hash"))
+    codec.identity = codec.identity.with_levels(codec.levels if levels is None else levels)
+    return codec

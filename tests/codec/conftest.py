@@ -7,19 +7,9 @@ import torch
 
 import hocket
 from hocket.codec import Codec, SpectralCodec, load_codec, read_audio
+from tests.codec.zoo.spectral import SMALL
 
 SPEECH = Path(hocket.__file__).parent / "data" / "speech" / "audio"
-SMALL = {
-    "levels": 3,
-    "entries": 16,
-    "latent": 8,
-    "encoder_width": 16,
-    "encoder_hidden": 16,
-    "encoder_blocks": 1,
-    "decoder_width": 16,
-    "decoder_hidden": 16,
-    "decoder_blocks": 1,
-}
 
 
 @pytest.fixture(scope="session")

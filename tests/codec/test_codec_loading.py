@@ -71,5 +71,5 @@ def test_weights_of_another_codec_are_refused(small_codec, saved, tmp_path):
     other = type(small_codec).random(1, "other", **small_codec.config.to_dict())
     other.save(tmp_path / "other")
     shutil.copy(tmp_path / "other" / "model.safetensors", saved)
-    with pytest.raises(InputError, match="has hash"):
+    with pytest.raises(InputError, match="have hash"):
         load_codec(saved)

@@ -1,11 +1,12 @@
-"""The promises every codec makes, on real speech: with the bundled weights and with a tiny random codec."""
+"""What only the spectral codec promises, on real speech: with the bundled weights and with a tiny random codec."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 import torch
 
-from hocket.codec import Codec, CodecIdentity, Codes, SpectralCodec, resample
+from hocket.codec import Codec, CodecIdentity, Codes, SpectralCodec
 from hocket.errors import InputError
 
 
@@ -16,17 +17,6 @@ def codec(request) -> Codec:
 
 def padded(items: list[torch.Tensor]) -> tuple[torch.Tensor, list[int]]:
     return torch.nn.utils.rnn.pad_sequence(items, batch_first=True), [len(item) for item in items]
-
-
-def test_an_item_has_the_same_codes_alone_and_in_a_padded_batch(codec, speech):
-    wav_BS, lengths = padded(speech)
-    batch = codec.encode(wav_BS, 16000, lengths)
-    for row, wav_S in enumerate(speech):
-        alone = codec.encode(wav_S, 16000)
-        n_frames = -(-len(wav_S) // codec.hop)
-        assert batch.lengths_B[row] == alone.lengths_B[0] == n_frames
-        assert torch.equal(batch.tokens_BTK[row, :n_frames], alone.tokens_BTK[0])
-        assert not batch.tokens_BTK[row, n_frames:].any()
 
 
 def test_what_lies_after_an_items_length_changes_nothing(codec, speech):
@@ -55,7 +45,7 @@ def test_decoded_audio_is_final_one_output_delay_after_its_frame(codec, speech):
 
 
 def test_decoding_gives_whole_frames_and_silence_after_an_items_end(codec, speech):
-    codes = codec.encode(*[padded(speech)[0], 16000, padded(speech)[1]])
+    codes = replace(codec.encode(*[padded(speech)[0], 16000, padded(speech)[1]]), n_samples_B=None)
     wav_BS = codec.decode(codes)
     assert wav_BS.shape == (len(speech), codes.tokens_BTK.shape[1] * codec.hop)
     assert wav_BS.dtype == torch.float32
@@ -64,15 +54,6 @@ def test_decoding_gives_whole_frames_and_silence_after_an_items_end(codec, speec
         assert not wav_BS[row, length * codec.hop :].any()
         alone = Codes(codes.tokens_BTK[row : row + 1, :length], codes.lengths_B[row : row + 1], codes.codec)
         assert torch.equal(codec.decode(alone)[0], wav_BS[row, : length * codec.hop])
-
-
-def test_every_prefix_of_the_levels_decodes(codec, speech):
-    codes = codec.encode(speech[0], 16000)
-    lengths = set()
-    for levels in range(1, codec.levels + 1):
-        prefix = Codes(codes.tokens_BTK[..., :levels], codes.lengths_B, codes.codec.with_levels(levels))
-        lengths.add(codec.decode(prefix).shape)
-    assert lengths == {(1, int(codes.lengths_B[0]) * codec.hop)}
 
 
 def test_more_levels_of_the_bundled_codec_come_closer(bundled, speech):
@@ -84,18 +65,6 @@ def test_more_levels_of_the_bundled_codec_come_closer(bundled, speech):
         for levels in range(1, 8)
     ]
     assert distances == sorted(distances, reverse=True)
-
-
-def test_a_recording_at_another_rate_is_resampled(codec, speech):
-    wav_S = resample(speech[0], 16000, 48000)
-    direct = codec.encode(resample(wav_S, 48000, 16000), 16000)
-    assert torch.equal(codec.encode(wav_S, 48000).tokens_BTK, direct.tokens_BTK)
-
-
-def test_an_empty_item_has_no_frames(codec):
-    codes = codec.encode(torch.zeros(2, 1280), 16000, [0, 1])
-    assert codes.lengths_B.tolist() == [0, 1]
-    assert not codec.decode(codes)[0].any()
 
 
 def test_rates_are_exact(bundled):
@@ -117,7 +86,7 @@ def test_random_weights_are_the_same_every_time_and_differ_by_seed(small_codec):
 @pytest.mark.parametrize(
     ("wav", "rate", "lengths", "words"),
     [
-        (torch.zeros(1, 1, 5), 16000, None, "batch, samples"),
+        (torch.zeros(1, 1, 1, 5), 16000, None, "batch, samples"),
         (torch.zeros(5, dtype=torch.int16), 16000, None, "floats"),
         (torch.zeros(5), 0, None, "sample_rate"),
         (torch.zeros(2, 5), 16000, [5], "lengths"),

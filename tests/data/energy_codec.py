@@ -1,6 +1,6 @@
 """A deterministic codec of 8 kHz and 50 Hz that writes down how loud each frame is.
 
-Shapes: B clips, S samples, T frames, K levels.
+Shapes: C channels, S samples, T frames, K levels.
 """
 
 import time
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from hocket.codec import Codec, CodecIdentity, Codes
+from hocket.codec import Codec, CodecIdentity
 
 
 class EnergyCodec(Codec):
@@ -22,18 +22,18 @@ class EnergyCodec(Codec):
         self.net = torch.nn.Linear(1, 1)
         self._seconds = seconds
 
-    def encode(self, wav_BS: torch.Tensor, sample_rate: int, lengths: torch.Tensor | list[int] | None = None) -> Codes:
-        assert sample_rate == self.sample_rate
+    def _encode_items(self, items: list[torch.Tensor]) -> list[torch.Tensor]:
         time.sleep(self._seconds)
-        n_frames = -(-wav_BS.shape[1] // self.hop)
-        padded_BS = torch.nn.functional.pad(wav_BS, (0, n_frames * self.hop - wav_BS.shape[1]))
-        loudness_BT = padded_BS.unflatten(1, (n_frames, self.hop)).abs().amax(dim=2).clamp(max=0.999)
-        tokens_BTK = torch.stack([(loudness_BT * 16 ** (k + 1)).long() % 16 for k in range(self.levels)], dim=2)
-        lengths_B = torch.as_tensor([wav_BS.shape[1]] * len(wav_BS) if lengths is None else lengths)
-        return Codes(tokens_BTK, -(-lengths_B // self.hop), self.identity)
+        return [self._encode_item(wav_CS[0]) for wav_CS in items]
 
-    def decode(self, codes: Codes) -> torch.Tensor:
-        return codes.tokens_BTK[..., 0].repeat_interleave(self.hop, dim=1) / 16
+    def _encode_item(self, wav_S: torch.Tensor) -> torch.Tensor:
+        n_frames = -(-len(wav_S) // self.hop)
+        padded_S = torch.nn.functional.pad(wav_S, (0, n_frames * self.hop - len(wav_S)))
+        loudness_T = padded_S.unflatten(0, (n_frames, self.hop)).abs().amax(dim=1).clamp(max=0.999)
+        return torch.stack([(loudness_T * 16 ** (k + 1)).long() % 16 for k in range(self.levels)], dim=1)
+
+    def _decode_items(self, items: list[torch.Tensor]) -> list[torch.Tensor]:
+        return [codes_TK[None, :, 0].repeat_interleave(self.hop, dim=1) / 16 for codes_TK in items]
 
     def save(self, folder: str | Path) -> None:
         raise AssertionError("a fake is not saved")

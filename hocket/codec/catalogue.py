@@ -1,0 +1,49 @@
+"""The codecs that `load_codec` knows by a short name, and the rates of each without loading it.
+
+The numbers are those of the published weights (their config files and papers, named beside each entry); a loaded codec
+states its own. `rates` derives what one compares codecs by.
+"""
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+CONTEXT = 4096
+CLIP_SECONDS = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogueEntry:
+    """A published codec as its source describes it."""
+
+    short: str  # what `load_codec` takes
+    hub: str | None  # its name on the Hugging Face hub; None where its files are given as a folder
+    family: str  # the class or library that runs it
+    source: str  # paper or system
+    sample_rate: int  # Hz
+    hop: Fraction  # samples a frame
+    codebook_sizes: tuple[int, ...]
+    streams: bool  # whether its adapter streams
+    channels: int = 1
+
+    @property
+    def frame_rate(self) -> Fraction:
+        return self.sample_rate / self.hop
+
+
+CATALOGUE: list[CatalogueEntry] = []
+
+
+def rates(frame_rate: Fraction, codebook_sizes: tuple[int, ...]) -> dict[str, float | str]:
+    """Rates by name: frame rate (Hz, exact, as text), levels, bits and tokens, and seconds in a flat context."""
+    bits = [math.log2(size) for size in codebook_sizes]
+    tokens_per_second = frame_rate * len(codebook_sizes)
+    return {
+        "frame_rate": str(frame_rate),
+        "levels": len(codebook_sizes),
+        "bits_per_token": sum(bits) / len(bits),
+        "tokens_per_second": float(tokens_per_second),
+        "tokens_in_30_s": math.ceil(CLIP_SECONDS * frame_rate) * len(codebook_sizes),
+        "kbit_per_second": float(frame_rate) * sum(bits) / 1000,
+        "seconds_in_4096_tokens": float(CONTEXT / tokens_per_second),
+    }

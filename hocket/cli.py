@@ -6,14 +6,15 @@ as one line on stderr and exit code 1. With `--json` a command prints one JSON o
 """
 
 import dataclasses
-import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from hocket.cli_codec import codec_app, codecs
+from hocket.cli_common import Device, Json, examples, is_first_process, report
 from hocket.errors import InputError
 from hocket.resources import list_recipes
 
@@ -26,8 +27,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, everything else on stderr.")]
-Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1 …")]
+app.command(epilog=examples("hocket codecs", "hocket codecs mimi --levels 8", "hocket codecs path/to/codec --json"))(
+    codecs
+)
+app.add_typer(codec_app, name="codec")
 
 
 def main() -> None:
@@ -38,31 +41,13 @@ def main() -> None:
     try:
         app(arguments)  # without what the deepspeed launcher adds; LOCAL_RANK says it too
     except InputError as error:
-        if _is_first_process():
+        if is_first_process():
             print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
 
 
-def _is_first_process() -> bool:
-    return os.environ.get("RANK", "0") == "0"
-
-
-def _report(facts: dict[str, Any], as_json: bool, sentence: str) -> None:
-    if not _is_first_process():
-        return
-    if as_json:
-        print(json.dumps(facts, default=str, ensure_ascii=False))
-    else:
-        print(sentence)
-
-
-def _examples(*lines: str) -> str:
-    """Examples for the end of a help page, one a line."""
-    return "[bold]Examples[/bold]\n\n" + "\n\n".join(f"[cyan]$ {line}[/cyan]".replace("[8", r"\[8") for line in lines)
-
-
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "hocket tokenize recordings/ corpus/",
         "hocket tokenize manifest.jsonl corpus/ --levels 4 --strict",
         "hocket tokenize bundled corpus/ --json",
@@ -94,11 +79,11 @@ def tokenize(
         )
     rejected = f"; {card.n_rejected} rejected, named in {dst}/rejected.jsonl" if card.n_rejected else ""
     summary = f"{dst}: {card.n_examples} clips, {card.seconds / 60:.1f} minutes, {card.codec.levels} levels{rejected}"
-    _report(dataclasses.asdict(card) | {"codec": card.codec.to_dict()}, as_json, summary)
+    report(dataclasses.asdict(card) | {"codec": card.codec.to_dict()}, as_json, summary)
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "hocket inspect corpus/",
         "hocket inspect runs/demo --json",
         "hocket inspect delay 'Delay(audio, [0, 1, ...])'",
@@ -116,18 +101,18 @@ def inspect(
     console = None if as_json else Console()
     found = [inspect_thing(thing, console) for thing in things]
     if as_json:
-        _report({"things": found} if len(found) > 1 else found[0], as_json, "")
+        report({"things": found} if len(found) > 1 else found[0], as_json, "")
 
 
 def _train_epilog() -> str:
     recipes = "\n\n".join(f"[bold]{name}[/bold]: {meaning}" for name, meaning in list_recipes().items())
-    examples = _examples(
+    commands = examples(
         "hocket train demo interleave=flatten model.dim=128 training.steps=200",
         "hocket train my_recipe.yaml --fresh",
         "hocket train demo -m interleave=delay,parallel,flatten",
         "accelerate launch --use_deepspeed --num_processes 2 -m hocket train small data.corpus=corpus",
     )
-    return f"[bold]Recipes[/bold]\n\n{recipes}\n\n{examples}"
+    return f"[bold]Recipes[/bold]\n\n{recipes}\n\n{commands}"
 
 
 @app.command(epilog=_train_epilog())
@@ -143,22 +128,21 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a recipe. A run that is there already goes on; SIGTERM or Ctrl-C saves first and exits with 143 or 130."""
-    from hocket.evaluation.report import build_report
     from hocket.training import run_recipe, run_sweep
 
     given = overrides or []
     results = run_sweep(recipe, given, fresh) if multirun else [run_recipe(recipe, given, fresh)]
-    pages = [build_report(result.folder) for result in results if _is_first_process() and not result.signal]
+    pages = [build_report(result.folder) for result in results if is_first_process() and not result.signal]
     facts = [dataclasses.asdict(result) for result in results]
     lines = [*(result.summary for result in results), *(f"report: {page}" for page in pages)]
-    _report({"runs": facts} if multirun else facts[0], as_json, "\n".join(lines))
+    report({"runs": facts} if multirun else facts[0], as_json, "\n".join(lines))
     ended_by = max(result.signal for result in results)
     if ended_by:
         raise typer.Exit(128 + ended_by)
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "hocket generate runs/demo --prompt hello.wav --seconds 4 --out more.wav",
         "hocket generate runs/tts --text 'Good morning.' --seed 3 --out morning.wav",
     )
@@ -201,10 +185,10 @@ def generate(
         f"with seed {item['seed']}" + (", where the model ended it" if item["ended"] else "")
         for item in summary["outputs"]
     ]
-    _report(summary, as_json, "\n".join(made))
+    report(summary, as_json, "\n".join(made))
 
 
-@app.command(epilog=_examples("hocket demo", "hocket demo --out runs/again --fresh"))
+@app.command(epilog=examples("hocket demo", "hocket demo --out runs/again --fresh"))
 def demo(
     out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/demo"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over instead of going on.")] = False,

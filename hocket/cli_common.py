@@ -1,0 +1,28 @@
+"""What all commands share: the options they have in common, and how they report."""
+
+import json
+import os
+from typing import Annotated, Any
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, everything else on stderr.")]
+Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1 …")]
+
+
+def is_first_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def report(facts: dict[str, Any], as_json: bool, sentence: str) -> None:
+    if not is_first_process():
+        return
+    if as_json:
+        print(json.dumps(facts, default=str, ensure_ascii=False))
+    else:
+        print(sentence)
+
+
+def examples(*lines: str) -> str:
+    """Examples for the end of a help page, one a line."""
+    return "[bold]Examples[/bold]\n\n" + "\n\n".join(f"[cyan]$ {line}[/cyan]".replace("[8", r"\[8") for line in lines)

@@ -81,7 +81,8 @@ def print_codecs(rows: list[dict[str, Any]], console: Console) -> None:
             f"{row['seconds_in_4096_tokens']:.3g}",
             "yes" if row["streams"] else "no",
         )
-    console.print(table, highlight=False, width=max(console.width, WIDTH), crop=False)
+    wide = Console(file=console.file, width=max(console.width, WIDTH))
+    wide.print(table, highlight=False)
 
 
 def _value(fraction: str) -> float:

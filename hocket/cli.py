@@ -128,6 +128,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a recipe. A run that is there already goes on; SIGTERM or Ctrl-C saves first and exits with 143 or 130."""
+    from hocket.evaluation.report import build_report
     from hocket.training import run_recipe, run_sweep
 
     given = overrides or []

@@ -31,7 +31,18 @@ class CatalogueEntry:
         return self.sample_rate / self.hop
 
 
-CATALOGUE: list[CatalogueEntry] = []
+CATALOGUE: list[CatalogueEntry] = [
+    CatalogueEntry(
+        short="lyra-v2",
+        hub=None,
+        family="SoundStream",
+        source="Lyra V2, three TFLite files",
+        sample_rate=16000,
+        hop=Fraction(320),
+        codebook_sizes=(16,) * 46,
+        streams=True,
+    ),
+]
 
 
 def rates(frame_rate: Fraction, codebook_sizes: tuple[int, ...]) -> dict[str, float | str]:

@@ -24,6 +24,7 @@ HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 HUB_FILES = ["*.json", "*.safetensors", "*.bin", "*.tflite", "*.binarypb"]
 
 OPENERS = {
+    "lyra": "hocket.codec.lyra",
     "spectral": "hocket.codec.spectral",
 }
 """The module that opens each kind; it has `open_folder(folder, settings, levels) -> Codec`."""
@@ -64,9 +65,9 @@ def find_folder(name: str) -> Path:
 
 def read_settings(folder: Path) -> dict[str, Any]:
     """A codec folder's config.json, with the `kind` of what it holds."""
-    if (folder / "soundstream_encoder.tflite").is_file():
-        return {"kind": "lyra"}
     file = folder / "config.json"
+    if not file.is_file() and (folder / "soundstream_encoder.tflite").is_file():
+        return {"kind": "lyra"}
     if not file.is_file():
         raise InputError(f'folder "{folder}" holds no codec: it has no config.json')
     try:

@@ -7,10 +7,11 @@ what `load_codec` takes. `test_every_codec` runs the promises over all of them.
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.codec.zoo import spectral
+from tests.codec.zoo import lyra, spectral
 
 Builder = Callable[[Path], str | Path]
 
 BUILDERS: dict[str, Builder] = {
+    **lyra.BUILDERS,
     **spectral.BUILDERS,
 }

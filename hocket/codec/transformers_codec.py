@@ -28,8 +28,8 @@ COPIED = ("*.json", "*.safetensors", "*.bin")
 BATCH_SECONDS = 30.0
 
 
-class TransformersCodec(Codec):
-    """A codec whose network is a class of transformers."""
+class FolderCodec(Codec):
+    """A codec whose network is a class of transformers and comes from a folder of its files."""
 
     net_class: ClassVar[type[PreTrainedModel]]
 
@@ -42,14 +42,6 @@ class TransformersCodec(Codec):
     @abstractmethod
     def describe(cls, config: PreTrainedConfig) -> dict[str, Any]:
         """What the class's config says of the identity: all its fields but name, revision and weight_hash."""
-
-    @abstractmethod
-    def _encode_equal(self, wav_BCS: torch.Tensor) -> torch.Tensor:
-        """Codes [B, T, K] of waveforms of one length S >= 1."""
-
-    @abstractmethod
-    def _decode_equal(self, codes_BTK: torch.Tensor) -> torch.Tensor:
-        """Waveforms [B, C, at least T * hop] of codes of one length T >= 1."""
 
     @classmethod
     def open(cls, folder: Path, levels: int | None) -> Self:
@@ -74,6 +66,18 @@ class TransformersCodec(Codec):
         whole = replace(self.identity, **self.describe(self.net.config))
         content = json.dumps({"identity": whole.to_dict()}, indent=2) + "\n"
         (folder / IDENTITY_FILE).write_text(content, encoding="utf-8")
+
+
+class TransformersCodec(FolderCodec):
+    """A codec that computes items of one length together."""
+
+    @abstractmethod
+    def _encode_equal(self, wav_BCS: torch.Tensor) -> torch.Tensor:
+        """Codes [B, T, K] of waveforms of one length S >= 1."""
+
+    @abstractmethod
+    def _decode_equal(self, codes_BTK: torch.Tensor) -> torch.Tensor:
+        """Waveforms [B, C, at least T * hop] of codes of one length T >= 1."""
 
     def _encode_items(self, items: list[torch.Tensor]) -> list[torch.Tensor]:
         return by_equal_shape(items, self._encode_stack, self._most(items))

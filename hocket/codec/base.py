@@ -55,10 +55,10 @@ class Codec(ABC):
         """
         identity = self.identity
         items = split_batch(wav, sample_rate, lengths, identity.sample_rate, identity.channels)
-        codes = self._encode_items([item_CS.to(self.device) for item_CS in items])
+        codes, scales_BW = self._encode_batch([item_CS.to(self.device) for item_CS in items])
         tokens_BTK = pad_sequence(codes, batch_first=True)
         n_frames_B, n_samples_B = ([len(item_TK) for item_TK in codes], [item_CS.shape[1] for item_CS in items])
-        return Codes(tokens_BTK, torch.tensor(n_frames_B), identity, torch.tensor(n_samples_B))
+        return Codes(tokens_BTK, torch.tensor(n_frames_B), identity, torch.tensor(n_samples_B), scales_BW)
 
     @torch.no_grad()
     def decode(self, codes: Codes) -> torch.Tensor:
@@ -97,6 +97,10 @@ class Codec(ABC):
     @abstractmethod
     def _decode_items(self, items: list[torch.Tensor]) -> list[torch.Tensor]:
         """The waveform [C, T * hop] of each item's codes [T, K]; T may be 0."""
+
+    def _encode_batch(self, items: list[torch.Tensor]) -> tuple[list[torch.Tensor], torch.Tensor | None]:
+        """As `_encode_items`, and the scales [B, W] of codecs that normalise loudness."""
+        return self._encode_items(items), None
 
     def _decode_batch(self, codes: Codes, items: list[torch.Tensor]) -> list[torch.Tensor]:
         """As `_decode_items`, for codecs that need more of `codes` than the tokens."""

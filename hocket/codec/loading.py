@@ -21,10 +21,12 @@ from hocket.errors import InputError, did_you_mean
 
 BUNDLED = Path(__file__).parent / "bundled"
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-HUB_FILES = ["*.json", "*.safetensors", "*.bin", "*.tflite", "*.binarypb"]
+HUB_FILES = ["*.json", "*.safetensors", "*.bin", "*.tflite", "*.binarypb", "vocabulary.txt"]
 
 OPENERS = {
+    "encodec": "hocket.codec.encodec",
     "lyra": "hocket.codec.lyra",
+    "mimi": "hocket.codec.mimi",
     "spectral": "hocket.codec.spectral",
 }
 """The module that opens each kind; it has `open_folder(folder, settings, levels) -> Codec`."""

@@ -1,11 +1,15 @@
 # ruff: noqa: PLC0415 (rooms are imported inside the commands, for a quick --help)
 """`hocket codecs` and `hocket codec ...`: what is supported, training, units, and how good a codec sounds."""
 
+import dataclasses
+import shutil
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hocket.cli_common import Json, report
+from hocket.cli_common import Device, Json, examples, report
 
 codec_app = typer.Typer(help="Train, fit and judge codecs.", no_args_is_help=True, rich_markup_mode="rich")
 
@@ -25,3 +29,67 @@ def codecs(
         report({"codecs": rows}, as_json, "")
     else:
         print_codecs(rows, Console())
+
+
+@codec_app.command(
+    epilog=examples(
+        "hocket codec train recordings/ --out runs/my_codec --minutes 60 --adversarial-minutes 20",
+        "hocket codec train recordings/ --out runs/tuned --start bundled --minutes 10",
+        "hocket codec train a/ b/ manifest.jsonl --out runs/small --entries 256 --levels 4 --split split.json",
+    )
+)
+def train(
+    audio: Annotated[list[str], typer.Argument(help="Folders of audio, manifests, datasets on disk, or bundled.")],
+    out: Annotated[Path, typer.Option(help="The run's folder; the codec is written to its codec/.")],
+    minutes: Annotated[float | None, typer.Option(help="The schedule's end in minutes of training.")] = None,
+    steps: Annotated[int, typer.Option(help="The schedule's end in steps, if that comes first.")] = 200_000,
+    adversarial_minutes: Annotated[float, typer.Option(help="Minutes of the adversarial phase; 0 leaves it out.")] = 0,
+    adversarial_steps: Annotated[int | None, typer.Option(help="Its end in steps.")] = None,
+    start: Annotated[str | None, typer.Option(help="A spectral codec to go on from, such as bundled.")] = None,
+    split: Annotated[Path | None, typer.Option(help="JSON of clips and speakers never to train on.")] = None,
+    levels: Annotated[int | None, typer.Option(help="Codebook levels (8).")] = None,
+    entries: Annotated[int | None, typer.Option(help="Entries of each codebook (1024).")] = None,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 8e-4,
+    batch: Annotated[int, typer.Option(help="One-second crops in a batch.")] = 24,
+    seed: Annotated[int, typer.Option(help="Of the weights, the crops and the levels that are dropped.")] = 0,
+    name: Annotated[str, typer.Option(help="The codec's name.")] = "codec",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Remove what the folder holds and start over.")] = False,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Train a residual codec on speech. Killed or stopped, the same command goes on where it was."""
+    from hocket.codec.learning import AdversarialTraining, ReconstructionTraining
+    from hocket.progress import ProgressBar
+    from hocket.training.codec_training import CodecRecipe, train_codec
+
+    if fresh and (out / "settings.json").is_file():
+        shutil.rmtree(out)
+    forever = float("inf")
+    adversarial = None
+    if adversarial_minutes or adversarial_steps:
+        adversarial = AdversarialTraining(
+            steps=adversarial_steps or 200_000, minutes=adversarial_minutes or forever, seed=seed
+        )
+    recipe = CodecRecipe(
+        sources=tuple(audio),
+        name=name,
+        start=start,
+        split=str(split) if split else None,
+        network={key: size for key, size in {"levels": levels, "entries": entries}.items() if size is not None},
+        reconstruction=ReconstructionTraining(
+            steps=steps,
+            minutes=minutes or forever,
+            learning_rate=learning_rate,
+            batch=batch,
+            seed=seed,
+            unquantized=0 if start else ReconstructionTraining.unquantized,
+        ),
+        adversarial=adversarial,
+    )
+    with ProgressBar("codec train") as bar:
+        result = train_codec(recipe, out, device=device, on_progress=bar.update)
+    if result.n_rejected:
+        print(f"{result.n_rejected} clips rejected, named in {out}/rejected.jsonl", file=sys.stderr)
+    report(dataclasses.asdict(result), as_json, result.summary)
+    if result.signal:
+        raise typer.Exit(128 + result.signal)

@@ -6,28 +6,29 @@ import pytest
 import torch
 
 from hocket.codec import SpectralCodec
-from hocket.codec.losses import MultiScaleDistance
+from hocket.codec.learning import AudioStore, ReconstructionTrainer, ReconstructionTraining
+from hocket.codec.learning.losses import MultiScaleDistance
 from hocket.codec.quantizer import ResidualQuantizer
-from hocket.codec.trainer import CodecTrainer, CodecTraining
 
-SETTINGS = CodecTraining(
+SETTINGS = ReconstructionTraining(
     steps=20, batch=4, crop=0.4, warmup=2, unquantized=6, fit_batches=4, learning_rate=3e-3, bf16=False
 )
 
 
 @pytest.fixture(scope="module")
-def waves() -> list[np.ndarray]:
+def store(tmp_path_factory) -> AudioStore:
     random = np.random.default_rng(0)
-    return [(random.standard_normal(12000) * 3000 * np.hanning(12000)).astype(np.int16) for _ in range(3)]
+    waves = [0.1 * random.standard_normal(12000) * np.hanning(12000) for _ in range(3)]
+    return AudioStore.write(tmp_path_factory.mktemp("store"), (torch.from_numpy(wave) for wave in waves), 16000)
 
 
 @pytest.fixture(scope="module")
-def trainer(waves, small_codec):
+def trainer(store, small_codec):
     """trainer(folder, settings) -> a training of a fresh tiny codec."""
 
-    def make(folder, settings: CodecTraining = SETTINGS) -> CodecTrainer:
+    def make(folder, settings: ReconstructionTraining = SETTINGS) -> ReconstructionTrainer:
         codec = SpectralCodec.random(0, "tiny", **small_codec.config.to_dict())
-        return CodecTrainer(codec, waves, settings, folder)
+        return ReconstructionTrainer(codec, store, settings, folder)
 
     return make
 

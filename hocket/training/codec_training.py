@@ -220,7 +220,7 @@ def _read_split(file: Path) -> dict[str, Any]:
 
 
 def _hold_out(clips: list[Clip]) -> dict[str, list[str]]:
-    """What the source marks as valid or test; else at most 30 clips and a tenth of them, drawn by the hash of their ids.
+    """What the source marks as valid or test; else at most 30 clips and a tenth of them, by the hash of their ids.
 
     One speaker in ten is held out as well, where there are at least eight.
     """

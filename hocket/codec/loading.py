@@ -28,6 +28,7 @@ OPENERS = {
     "lyra": "hocket.codec.lyra",
     "mimi": "hocket.codec.mimi",
     "spectral": "hocket.codec.spectral",
+    "units": "hocket.codec.units.codec",
 }
 """The module that opens each kind; it has `open_folder(folder, settings, levels) -> Codec`."""
 

@@ -10,6 +10,8 @@ import hashlib
 import json
 import shutil
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -17,6 +19,7 @@ from typing import Any, ClassVar, Self
 import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging
 
 from hocket.codec.base import Codec
 from hocket.codec.batching import by_equal_shape
@@ -104,12 +107,17 @@ class TransformersCodec(FolderCodec):
         return max(1, int(BATCH_SECONDS * self.sample_rate / max(longest, 1)))
 
 
-def load_network(net_class: type[PreTrainedModel], folder: Path) -> PreTrainedModel:
-    """The class's network in float32 from a folder; InputError where weights are missing or do not fit."""
+def load_network(net_class: type[PreTrainedModel], folder: Path, **options: Any) -> PreTrainedModel:
+    """The class's network in float32 from a folder; InputError where weights are missing or do not fit.
+
+    `options` go to `from_pretrained`: a changed `config`, a `key_mapping` of names. transformers' own report on weights
+    that were not asked for is held back.
+    """
     try:
-        loaded: Any = net_class.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
-        )
+        with quiet_transformers():
+            loaded: Any = net_class.from_pretrained(
+                folder, dtype=torch.float32, local_files_only=True, output_loading_info=True, **options
+            )
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(
@@ -123,6 +131,26 @@ def load_network(net_class: type[PreTrainedModel], folder: Path) -> PreTrainedMo
             f'or of another shape, the first "{missing[0]}"'
         )
     return net
+
+
+def save_network(net: Any, folder: Path) -> None:
+    """As `save_pretrained`, with the names that the network itself has for its weights."""
+    with quiet_transformers():
+        net.save_pretrained(folder, save_original_format=False)
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Neither reports nor progress bars of transformers meanwhile."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def hash_weights(net: torch.nn.Module) -> str:

@@ -7,7 +7,7 @@ what `load_codec` takes. `test_every_codec` runs the promises over all of them.
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.codec.zoo import lyra, seanet, spectral
+from tests.codec.zoo import lyra, seanet, spectral, units
 
 Builder = Callable[[Path], str | Path]
 
@@ -15,4 +15,5 @@ BUILDERS: dict[str, Builder] = {
     **lyra.BUILDERS,
     **seanet.BUILDERS,
     **spectral.BUILDERS,
+    **units.BUILDERS,
 }

@@ -1,0 +1,96 @@
+"""How much units tell about labels aligned with their frames: mutual information and purity.
+
+I(U; L) = H(U) + H(L) - H(U, L), estimated from counts. Counts of N frames overstate it, by about
+(|U| - 1) (|L| - 1) / 2N nats where all pairs occur, so compare figures of the same number of frames, units and
+labels only, beside `chance`: the same figure after the labels were shuffled.
+
+Shapes: N frames.
+"""
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from hocket.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitInformation:
+    """Of units and labels frame by frame; bits, unless said otherwise."""
+
+    frames: int
+    units: int  # different units that occur
+    labels: int  # different labels that occur
+    unit_entropy: float
+    label_entropy: float
+    mutual_information: float
+    chance: float  # mutual information left after the labels were shuffled over the frames
+    purity: float  # share of frames whose label is the commonest label of their unit
+    label_purity: float  # share of frames whose unit is the commonest unit of their label
+
+    @property
+    def mutual_information_nats(self) -> float:
+        return self.mutual_information * math.log(2)
+
+    @property
+    def above_chance(self) -> float:
+        return self.mutual_information - self.chance
+
+    @property
+    def explained(self) -> float:
+        """The share of the labels' entropy that the units tell, chance included (HuBERT's phone-normalised score)."""
+        return self.mutual_information / self.label_entropy if self.label_entropy else 0.0
+
+
+def mutual_information(
+    units: torch.Tensor, labels: Sequence[Hashable] | torch.Tensor, seed: int = 0
+) -> UnitInformation:
+    """Of units [N], integers, and one label a frame: a word, a phone, a character.
+
+    InputError unless there is exactly one label for each of at least one unit.
+    """
+    if units.ndim != 1 or units.is_floating_point() or len(units) != len(labels) or not len(units):
+        raise InputError(f"{len(labels)} labels for units {list(units.shape)}: one label for each frame is needed")
+    units_N = units.cpu().unique(return_inverse=True)[1]
+    labels_N = number_labels(labels)
+    generator = torch.Generator().manual_seed(seed)
+    shuffled_N = labels_N[torch.randperm(len(labels_N), generator=generator)]
+    counts_UL = count_pairs(units_N, labels_N)
+    unit_bits, label_bits = entropy_bits(units_N), entropy_bits(labels_N)
+    return UnitInformation(
+        frames=len(units_N),
+        units=counts_UL.shape[0],
+        labels=counts_UL.shape[1],
+        unit_entropy=unit_bits,
+        label_entropy=label_bits,
+        mutual_information=max(0.0, unit_bits + label_bits - bits_of(counts_UL)),
+        chance=max(0.0, unit_bits + label_bits - bits_of(count_pairs(units_N, shuffled_N))),
+        purity=float(counts_UL.max(dim=1).values.sum()) / len(units_N),
+        label_purity=float(counts_UL.max(dim=0).values.sum()) / len(units_N),
+    )
+
+
+def number_labels(labels: Sequence[Hashable] | torch.Tensor) -> torch.Tensor:
+    """Labels as numbers from 0, int64 [N]."""
+    if isinstance(labels, torch.Tensor):
+        return labels.cpu().unique(return_inverse=True)[1]
+    numbers: dict[Hashable, int] = {}
+    return torch.tensor([numbers.setdefault(label, len(numbers)) for label in labels])
+
+
+def count_pairs(units_N: torch.Tensor, labels_N: torch.Tensor) -> torch.Tensor:
+    """How often each pair occurs, int64 [units, labels]."""
+    n_units, n_labels = int(units_N.max()) + 1, int(labels_N.max()) + 1
+    return torch.bincount(units_N * n_labels + labels_N, minlength=n_units * n_labels).view(n_units, n_labels)
+
+
+def entropy_bits(values_N: torch.Tensor) -> float:
+    """Entropy in bits of the values' frequencies."""
+    return bits_of(values_N.unique(return_counts=True)[1])
+
+
+def bits_of(counts: torch.Tensor) -> float:
+    shares = counts[counts > 0].double() / counts.sum()
+    return float(-(shares * shares.log2()).sum())

@@ -12,8 +12,8 @@ npm pack kokoro-js && tar xzf kokoro-js-*.tgz  # voices are in package/voices
 python scripts/synthesize_voices.py texts.txt DESTINATION --voices package/voices --minutes 60
 
 texts.txt has one sentence a line, and after a tab its licence if it has one. Clips go round the voices, so that every
-prefix of the manifest has each voice equally often; a second start goes on where the first stopped. Cost: about
-2 seconds of audio a second on one CPU core, 92 MB of weights.
+prefix of the manifest has each voice equally often; a second start goes on where the first stopped. Cost: a
+second of one CPU core for 2.5 seconds of audio, and 92 MB of weights.
 """
 
 import argparse

@@ -83,6 +83,36 @@ CATALOGUE: list[CatalogueEntry] = [
         codebook_sizes=(2048,) * 32,
         streams=True,
     ),
+    CatalogueEntry(
+        short="dac-16khz",
+        hub="descript/dac_16khz",
+        family="DacModel",
+        source="Descript Audio Codec (2023)",
+        sample_rate=16000,
+        hop=Fraction(320),
+        codebook_sizes=(1024,) * 12,
+        streams=True,
+    ),
+    CatalogueEntry(
+        short="dac-24khz",
+        hub="descript/dac_24khz",
+        family="DacModel",
+        source="Descript Audio Codec (2023)",
+        sample_rate=24000,
+        hop=Fraction(320),
+        codebook_sizes=(1024,) * 32,
+        streams=True,
+    ),
+    CatalogueEntry(
+        short="dac-44khz",
+        hub="descript/dac_44khz",
+        family="DacModel",
+        source="Descript Audio Codec (2023)",
+        sample_rate=44100,
+        hop=Fraction(512),
+        codebook_sizes=(1024,) * 9,
+        streams=True,
+    ),
 ]
 
 

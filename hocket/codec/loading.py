@@ -24,6 +24,7 @@ HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 HUB_FILES = ["*.json", "*.safetensors", "*.bin", "*.tflite", "*.binarypb", "vocabulary.txt"]
 
 OPENERS = {
+    "dac": "hocket.codec.dac",
     "encodec": "hocket.codec.encodec",
     "lyra": "hocket.codec.lyra",
     "mimi": "hocket.codec.mimi",

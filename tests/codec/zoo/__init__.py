@@ -7,11 +7,12 @@ what `load_codec` takes. `test_every_codec` runs the promises over all of them.
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.codec.zoo import lyra, seanet, spectral, units
+from tests.codec.zoo import dac, lyra, seanet, spectral, units
 
 Builder = Callable[[Path], str | Path]
 
 BUILDERS: dict[str, Builder] = {
+    **dac.BUILDERS,
     **lyra.BUILDERS,
     **seanet.BUILDERS,
     **spectral.BUILDERS,

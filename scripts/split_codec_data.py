@@ -2,7 +2,8 @@
 
 Give the folder of each set that `train_codec.py` is to read; set names are folder names. Held out are the clips that
 the bundled speech holds out, some of `ljspeech`, whole speakers of `digits`, a tenth of `commands` by hash (its files
-name no speakers, so the speakers of these may be in training), and all of `prompts_fr`, whose speaker is nowhere else.
+name no speakers, so the speakers of these may be in training), all of `prompts_fr`, whose speaker is nowhere else, and
+the two synthetic voices of `synthetic_heldout`.
 """
 
 import argparse
@@ -37,6 +38,7 @@ def main() -> None:
         "commands": {"ids": by_hash(rows["commands"], len(rows["commands"]) // 10)},
         "digits": {"speakers": ["jackson", "theo"]},
         "prompts_fr": {"speakers": sorted({row["speaker"] for row in rows["prompts_fr"]})},
+        "synthetic_heldout": {"speakers": sorted({row["speaker"] for row in rows["synthetic_heldout"]})},
     }
     DESTINATION.write_text(json.dumps({"held_out": held_out}, indent=1) + "\n", encoding="utf-8")
 

@@ -6,6 +6,7 @@ Owns the bundled codec, its training, and the reading and writing of audio files
 
 from hocket.codec.audio import AudioInfo, audio_info, read_audio, resample, write_audio
 from hocket.codec.base import Codec, Codes
+from hocket.codec.files import decode_file, encode_file
 from hocket.codec.identity import CodecIdentity
 from hocket.codec.loading import load_codec
 from hocket.codec.spectral import SpectralCodec
@@ -20,6 +21,8 @@ __all__ = [
     "StreamDecoder",
     "StreamEncoder",
     "audio_info",
+    "decode_file",
+    "encode_file",
     "load_codec",
     "read_audio",
     "resample",

@@ -93,3 +93,47 @@ def train(
     report(dataclasses.asdict(result), as_json, result.summary)
     if result.signal:
         raise typer.Exit(128 + result.signal)
+
+
+@codec_app.command(
+    epilog=examples(
+        "hocket codec evaluate bundled recordings/",
+        "hocket codec evaluate bundled recordings/ --against path/to/lyra --levels 8,4 --whisper whisper-tiny.en",
+        "hocket codec evaluate bundled ljspeech/ digits/ --split bundled --limit 15 --json",
+    )
+)
+def evaluate(
+    codec: Annotated[str, typer.Argument(help="A codec's name or folder.")],
+    audio: Annotated[list[str], typer.Argument(help="Folders of audio, manifests, datasets on disk, or bundled.")],
+    against: Annotated[list[str] | None, typer.Option(help="Another codec on the same recordings; repeatable.")] = None,
+    levels: Annotated[str | None, typer.Option(help="Numbers of levels, such as 8,4; all and half of them.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Only what this JSON holds out; bundled is the own codec's.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="So many recordings of each set, evenly spread.")] = None,
+    whisper: Annotated[str | None, typer.Option(help="Folder of a faster-whisper model, for word errors.")] = None,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Judge how codecs sound: scores of their reconstructions beside the originals, bit rates, speeds, codebook use."""
+    from rich.console import Console
+
+    from hocket.evaluation.codec_quality import evaluate_named
+    from hocket.evaluation.codec_quality_table import print_quality
+    from hocket.progress import ProgressBar
+
+    with ProgressBar("codec evaluate") as bar:
+        result = evaluate_named(
+            [codec, *(against or [])],
+            audio,
+            levels=levels,
+            split=split,
+            limit=limit,
+            whisper=whisper,
+            device=device,
+            on_progress=bar.update,
+        )
+    if as_json:
+        report(result, as_json, "")
+    else:
+        print_quality(result, Console())

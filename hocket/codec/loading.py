@@ -26,9 +26,11 @@ HUB_FILES = ["*.json", "*.safetensors", "*.bin", "*.tflite", "*.binarypb", "voca
 OPENERS = {
     "dac": "hocket.codec.dac",
     "encodec": "hocket.codec.encodec",
+    "higgs_audio_v2_tokenizer": "hocket.codec.xcodec",
     "lyra": "hocket.codec.lyra",
     "mimi": "hocket.codec.mimi",
     "spectral": "hocket.codec.spectral",
+    "xcodec": "hocket.codec.xcodec",
     "units": "hocket.codec.units.codec",
 }
 """The module that opens each kind; it has `open_folder(folder, settings, levels) -> Codec`."""

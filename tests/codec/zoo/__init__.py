@@ -7,7 +7,7 @@ what `load_codec` takes. `test_every_codec` runs the promises over all of them.
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.codec.zoo import dac, lyra, seanet, spectral, units
+from tests.codec.zoo import dac, lyra, seanet, spectral, units, xcodec
 
 Builder = Callable[[Path], str | Path]
 
@@ -17,4 +17,5 @@ BUILDERS: dict[str, Builder] = {
     **seanet.BUILDERS,
     **spectral.BUILDERS,
     **units.BUILDERS,
+    **xcodec.BUILDERS,
 }

@@ -20,6 +20,7 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -165,9 +166,11 @@ def judge_voice() -> Judge:
 
 
 def judge_words(folder: str) -> Judge:
+    if not Path(folder).is_dir():
+        raise InputError(f'there is no folder "{folder}" of a Whisper model; give one converted for faster-whisper')
     library, jiwer = load("faster_whisper"), load("jiwer")
     try:
-        model = library.WhisperModel(folder, device="cpu", compute_type="int8", cpu_threads=1, local_files_only=True)
+        model = library.WhisperModel(folder, device="cpu", compute_type="int8", cpu_threads=1)
     except (RuntimeError, ValueError, OSError) as error:
         raise InputError(f'"{folder}" holds no Whisper model that faster-whisper can load: {error}') from error
 

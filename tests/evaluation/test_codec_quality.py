@@ -216,12 +216,15 @@ def test_the_command_prints_a_table_or_one_json_object(sources, monkeypatch, cap
     assert found["codecs"]["bundled"]["identity"]["name"] == "bundled"
 
 
-def test_judges_that_are_not_installed_are_named_with_what_installs_them(monkeypatch):
+def test_judges_that_are_not_installed_are_named_with_what_installs_them(monkeypatch, tmp_path):
+    with pytest.raises(InputError, match='no folder "whisper-large" of a Whisper model'):
+        find_judges("whisper-large")
+
     def refuse(name: str):
         raise ModuleNotFoundError(f"No module named '{name}'", name=name)
 
     monkeypatch.setattr(importlib, "import_module", refuse)
-    found, left_out = find_judges("folder")
+    found, left_out = find_judges(str(tmp_path))
     assert list(found) == ["mel"]
     assert len(left_out) == len(KINDS) + 1
     assert all("is not installed (pip install" in sentence for sentence in left_out)

@@ -250,13 +250,13 @@ def _open_store(folder: Path, training: dict[str, list[Clip]], sample_rate: int)
             except BadAudio as bad:
                 rejected.append({"id": clip.id, "audio": bad.name, "reason": bad.reason})
 
-    store = AudioStore.write(folder / "audio", waves(), sample_rate)
+    try:
+        store = AudioStore.write(folder / "audio", waves(), sample_rate)
+    except InputError as error:
+        why = f'; the first, "{rejected[0]["audio"]}": {rejected[0]["reason"]}' if rejected else ""
+        raise InputError(f"{error}{why}") from error
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rejected)
     (folder / "rejected.jsonl").write_text(lines, encoding="utf-8")
-    if not len(store):
-        (folder / "audio" / INDEX).unlink()
-        why = f'; the first, "{rejected[0]["audio"]}": {rejected[0]["reason"]}' if rejected else ""
-        raise InputError(f"no clip is left to train on{why}")
     return store
 
 

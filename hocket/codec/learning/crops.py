@@ -15,6 +15,7 @@ import soxr
 import torch
 
 from hocket.codec.learning.loop import TrainingSettings
+from hocket.errors import InputError
 
 SAMPLES, INDEX = "audio.i16", "audio.json"
 
@@ -41,13 +42,18 @@ class AudioStore:
 
     @classmethod
     def write(cls, folder: Path, waves: Iterable[torch.Tensor], sample_rate: int) -> "AudioStore":
-        """Writes float waveforms [S], read one at a time; the index comes last, so a killed write is made again."""
+        """Writes float waveforms [S], read one at a time; the index comes last, so a killed write is made again.
+
+        Raises InputError where there is none.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         n_samples = []
         with (folder / SAMPLES).open("wb") as file:
             for wav_S in waves:
                 file.write((wav_S.clamp(-1, 1) * 32767).to(torch.int16).numpy().tobytes())
                 n_samples.append(len(wav_S))
+        if not sum(n_samples):
+            raise InputError("no clip is left to train on")
         index = {"sample_rate": sample_rate, "n_samples": n_samples}
         (folder / INDEX).write_text(json.dumps(index) + "\n", encoding="utf-8")
         return cls(folder)

@@ -6,6 +6,7 @@ Owns the bundled codec, its training, and the reading and writing of audio files
 
 from hocket.codec.audio import AudioInfo, audio_info, read_audio, resample, write_audio
 from hocket.codec.base import Codec, Codes
+from hocket.codec.combined import Combined, load_combined
 from hocket.codec.files import decode_file, encode_file
 from hocket.codec.identity import CodecIdentity
 from hocket.codec.loading import load_codec
@@ -17,6 +18,7 @@ __all__ = [
     "Codec",
     "CodecIdentity",
     "Codes",
+    "Combined",
     "SpectralCodec",
     "StreamDecoder",
     "StreamEncoder",
@@ -24,6 +26,7 @@ __all__ = [
     "decode_file",
     "encode_file",
     "load_codec",
+    "load_combined",
     "read_audio",
     "resample",
     "write_audio",

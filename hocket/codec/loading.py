@@ -24,6 +24,7 @@ HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 HUB_FILES = ["*.json", "*.safetensors", "*.bin", "*.tflite", "*.binarypb", "vocabulary.txt"]
 
 OPENERS = {
+    "combined": "hocket.codec.combined",
     "dac": "hocket.codec.dac",
     "encodec": "hocket.codec.encodec",
     "higgs_audio_v2_tokenizer": "hocket.codec.xcodec",

@@ -57,12 +57,7 @@ def fit_centroids(
         sample.add(features_of(extractor, wav, sample_rate).cpu())
         n_clips, audio_seconds = n_clips + 1, audio_seconds + wav.shape[-1] / sample_rate
     features_ND = sample.frames()
-    if not 1 < clusters <= len(features_ND):
-        raise InputError(f"{clusters} clusters need as many frames, and two at least; the audio gave {sample.n_seen}")
-    options: dict[str, Any] = {"batch_size": MINI_BATCH, "n_init": TRIALS, "random_state": seed}
-    kmeans = MiniBatchKMeans(clusters, **options)
-    kmeans.fit(features_ND.numpy())
-    centroids_ED = torch.from_numpy(kmeans.cluster_centers_).float()
+    centroids_ED = cluster(features_ND, clusters, seed)
     units_N = nearest(features_ND, centroids_ED)
     inertia = float((features_ND - centroids_ED[units_N]).square().sum(dim=1).mean())
     variance = float(features_ND.var(dim=0, correction=0).sum())
@@ -78,6 +73,15 @@ def fit_centroids(
         unit_entropy=entropy_bits(units_N),
         seconds=time.perf_counter() - start,
     )
+
+
+def cluster(features_ND: torch.Tensor, clusters: int, seed: int = 0) -> torch.Tensor:
+    """Centroids float32 [E, D] of these frames; InputError where they are fewer than the clusters."""
+    if not 1 < clusters <= len(features_ND):
+        raise InputError(f"{clusters} clusters need as many frames, and at least 2; the audio gave {len(features_ND)}")
+    options: dict[str, Any] = {"batch_size": MINI_BATCH, "n_init": TRIALS, "random_state": seed}
+    kmeans = MiniBatchKMeans(clusters, **options).fit(features_ND.numpy())
+    return torch.from_numpy(kmeans.cluster_centers_).float()
 
 
 @torch.no_grad()

@@ -1,8 +1,9 @@
 """How much units tell about labels aligned with their frames: mutual information and purity.
 
 I(U; L) = H(U) + H(L) - H(U, L), estimated from counts. Counts of N frames overstate it, by about
-(|U| - 1) (|L| - 1) / 2N nats where all pairs occur, so compare figures of the same number of frames, units and
-labels only, beside `chance`: the same figure after the labels were shuffled.
+(|U| - 1) (|L| - 1) / 2N nats where frames are independent. They are not: the frames of one spoken word share both, so
+`chance` gives each spoken word the label of another, drawn at random, and measures again. Compare figures of the same
+frames, labels and number of units only, and what lies above chance.
 
 Shapes: N frames.
 """
@@ -26,7 +27,7 @@ class UnitInformation:
     unit_entropy: float
     label_entropy: float
     mutual_information: float
-    chance: float  # mutual information left after the labels were shuffled over the frames
+    chance: float  # mutual information that is left after the labels were shuffled
     purity: float  # share of frames whose label is the commonest label of their unit
     label_purity: float  # share of frames whose unit is the commonest unit of their label
 
@@ -45,18 +46,21 @@ class UnitInformation:
 
 
 def mutual_information(
-    units: torch.Tensor, labels: Sequence[Hashable] | torch.Tensor, seed: int = 0
+    units: torch.Tensor,
+    labels: Sequence[Hashable] | torch.Tensor,
+    segments: torch.Tensor | None = None,
+    seed: int = 0,
 ) -> UnitInformation:
     """Of units [N], integers, and one label a frame: a word, a phone, a character.
 
-    InputError unless there is exactly one label for each of at least one unit.
+    `segments` [N] numbers the spoken word that each frame belongs to; chance shuffles the labels over these, or over
+    single frames where they are not given. InputError unless there is one label for each of at least one unit.
     """
     if units.ndim != 1 or units.is_floating_point() or len(units) != len(labels) or not len(units):
         raise InputError(f"{len(labels)} labels for units {list(units.shape)}: one label for each frame is needed")
     units_N = units.cpu().unique(return_inverse=True)[1]
     labels_N = number_labels(labels)
-    generator = torch.Generator().manual_seed(seed)
-    shuffled_N = labels_N[torch.randperm(len(labels_N), generator=generator)]
+    shuffled_N = shuffle_labels(labels_N, torch.arange(len(labels_N)) if segments is None else segments, seed)
     counts_UL = count_pairs(units_N, labels_N)
     unit_bits, label_bits = entropy_bits(units_N), entropy_bits(labels_N)
     return UnitInformation(
@@ -70,6 +74,14 @@ def mutual_information(
         purity=float(counts_UL.max(dim=1).values.sum()) / len(units_N),
         label_purity=float(counts_UL.max(dim=0).values.sum()) / len(units_N),
     )
+
+
+def shuffle_labels(labels_N: torch.Tensor, segments_N: torch.Tensor, seed: int) -> torch.Tensor:
+    """Each segment's frames get the label of another segment's first frame, by one permutation of the segments."""
+    _, inverse_N, counts_S = segments_N.unique(return_inverse=True, return_counts=True)
+    first_S = inverse_N.argsort(stable=True)[counts_S.cumsum(0) - counts_S]
+    order_S = torch.randperm(len(first_S), generator=torch.Generator().manual_seed(seed))
+    return labels_N[first_S][order_S][inverse_N]
 
 
 def number_labels(labels: Sequence[Hashable] | torch.Tensor) -> torch.Tensor:

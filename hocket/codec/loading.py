@@ -21,6 +21,7 @@ from hocket.errors import InputError, did_you_mean
 
 BUNDLED = Path(__file__).parent / "bundled"
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+LYRA_FILE = "soundstream_encoder.tflite"
 HUB_FILES = ["*.json", "*.safetensors", "*.bin", "*.tflite", "*.binarypb", "vocabulary.txt"]
 
 OPENERS = {
@@ -55,8 +56,10 @@ def find_folder(name: str) -> Path:
         return BUNDLED
     if Path(name).is_dir():
         return Path(name)
-    known = {entry.short: entry.hub for entry in CATALOGUE if entry.hub}
+    known = {entry.short: entry.hub for entry in CATALOGUE}
     hub_name = known.get(name, name)
+    if hub_name is None:
+        raise InputError(f'the files of codec "{name}" are on no hub; give the folder that holds them')
     if not HUB_NAME.fullmatch(hub_name):
         hint = did_you_mean(name, ["bundled", *known])
         raise InputError(f'no codec is named "{name}" and no such folder exists{hint}')
@@ -73,7 +76,7 @@ def find_folder(name: str) -> Path:
 def read_settings(folder: Path) -> dict[str, Any]:
     """A codec folder's config.json, with the `kind` of what it holds."""
     file = folder / "config.json"
-    if not file.is_file() and (folder / "soundstream_encoder.tflite").is_file():
+    if not file.is_file() and (folder / LYRA_FILE).is_file():
         return {"kind": "lyra"}
     if not file.is_file():
         raise InputError(f'folder "{folder}" holds no codec: it has no config.json')
@@ -88,3 +91,12 @@ def read_settings(folder: Path) -> dict[str, Any]:
             f"{', '.join(sorted(OPENERS))}, not {json.dumps(kind)}"
         )
     return settings | {"kind": kind}
+
+
+def is_codec_name(name: str) -> bool:
+    """Whether `load_codec` would take this for a name rather than a folder: a short name, or one of the hub's form."""
+    return name == "bundled" or name in {entry.short for entry in CATALOGUE} or bool(HUB_NAME.fullmatch(name))
+
+
+def is_codec_folder(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("config.json", LYRA_FILE))

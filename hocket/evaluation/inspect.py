@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from hocket.codec import CodecIdentity, audio_info, load_codec
+from hocket.codec.loading import is_codec_folder, is_codec_name
 from hocket.data import Corpus, describe
 from hocket.data.corpus import CARD_FILE
 from hocket.errors import InputError
@@ -34,7 +35,7 @@ def inspect(thing: str | Path, console: Console | None = None) -> dict[str, Any]
 
     Args:
         thing: a layout's name, expression or YAML file; a corpus, run, checkpoint, model or codec folder; an audio
-            file; or "bundled", the codec in the package.
+            file; or a codec's name, such as "bundled" or "kyutai/mimi".
         console: where to print it for people; nothing is printed without one.
 
     Raises:
@@ -52,13 +53,13 @@ def _kind_of(thing: str) -> Callable[[str], dict[str, Any]]:
         return _kind_of_folder(path)
     if path.suffix in (".yaml", ".yml") or "(" in thing or thing in layout_names():
         return inspect_layout
-    if thing == BUNDLED:
-        return inspect_codec
     if path.is_file():
         return inspect_audio
+    if is_codec_name(thing):
+        return inspect_codec
     raise InputError(
         f'cannot inspect "{thing}": it is no file or folder, no layout ({", ".join(layout_names())}, or an expression '
-        f'such as "Delay(audio)"), and not "{BUNDLED}", the codec'
+        'such as "Delay(audio)"), and no codec (`hocket codecs` lists them)'
     )
 
 
@@ -69,7 +70,7 @@ def _kind_of_folder(folder: Path) -> Callable[[str], dict[str, Any]]:
         return inspect_run
     if any((place / "vocabulary").is_dir() for place in (folder, folder / "model")):
         return inspect_model
-    if (folder / "config.json").is_file():
+    if is_codec_folder(folder):
         return inspect_codec
     raise InputError(
         f'cannot inspect the folder "{folder}": it is no corpus, run, checkpoint, model or codec of hocket'

@@ -1,6 +1,7 @@
 """Prints what `inspect` found for people: tables, drawings and bars on a console."""
 
 from collections.abc import Callable
+from itertools import groupby
 from typing import Any
 
 from rich.console import Console
@@ -50,12 +51,18 @@ def _codec_line(codec: Facts) -> str:
     )
 
 
+def _runs(sizes: list[int]) -> list[str]:
+    """Sizes of codebooks, equal neighbours counted: "8 x 1,024"."""
+    groups = [(size, len(list(group))) for size, group in groupby(sizes)]
+    return [f"{count} x {size:,}" if count > 1 else f"{size:,}" for size, count in groups]
+
+
 def _codec(facts: Facts, console: Console) -> None:
     _rows(
         console,
         {
             "codec": _codec_line(facts),
-            "codebooks": ", ".join(f"{size:,}" for size in facts["codebook_sizes"]),
+            "codebooks": ", ".join(_runs(facts["codebook_sizes"])),
             "hop": f"{facts['hop']} samples, {1000 * facts['hop'] / facts['sample_rate']:g} ms",
             "look-ahead": f"{facts['delay']} samples",
             "weights": facts["weight_hash"],

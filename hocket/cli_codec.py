@@ -137,3 +137,47 @@ def evaluate(
         report(result, as_json, "")
     else:
         print_quality(result, Console())
+
+
+@codec_app.command(
+    "fit-units",
+    epilog=examples(
+        "hocket codec fit-units bundled --extractor mfcc --clusters 100 --out units/mfcc",
+        "hocket codec fit-units speech/ --extractor hubert:facebook/hubert-base-ls960 --layer 6 --out units/hubert",
+        "hocket codec fit-units ljspeech/ --extractor whisper-ct2:tiny.en --clusters 500 --out units/whisper --json",
+    ),
+)
+def fit_units(
+    audio: Annotated[list[str], typer.Argument(help="Folders of audio, manifests, datasets on disk, or bundled.")],
+    out: Annotated[Path, typer.Option(help="The folder of the units, new or empty.")],
+    extractor: Annotated[
+        str, typer.Option(help="mfcc, or hubert, wavlm, wav2vec2, wav2vec2-bert, whisper, whisper-ct2 with :FOLDER.")
+    ] = "mfcc",
+    layer: Annotated[int | None, typer.Option(help="Layer of the network, from 1; its whole encoder.")] = None,
+    clusters: Annotated[int, typer.Option(min=2, help="How many units.")] = 500,
+    max_frames: Annotated[int, typer.Option(min=2, help="Fit to a uniform sample of so many frames.")] = 200_000,
+    name: Annotated[str | None, typer.Option(help="The codec's name; the folder's.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the sample and the first centroids.")] = 0,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Fit semantic units: k-means over features of speech, saved as a codec."""
+    from hocket.data.unit_fitting import fit_units
+    from hocket.progress import ProgressBar
+
+    with ProgressBar("codec fit-units") as bar:
+        result = fit_units(
+            audio,
+            extractor,
+            clusters,
+            out,
+            layer=layer,
+            name=name,
+            seed=seed,
+            max_frames=max_frames,
+            device=device,
+            on_progress=bar.update,
+        )
+    for rejected, reason in result.rejected:
+        print(f"{rejected}: {reason}", file=sys.stderr)
+    report(result.to_dict(), as_json, result.summary)

@@ -5,10 +5,10 @@
 
 SPEECH is a folder, a manifest or "bundled", with texts; FOLDER holds a Whisper model converted for CTranslate2 with its
 tokenizer.json (the extra "units"). `align` forces the known text onto the audio by the decoder's cross-attention and
-keeps each frame's word and features. `table` fits centroids on two clips of three and measures on the third: words that
-are said at least `--least` times there, frames of punctuation left out. Chance gives every spoken word the label of
-another one. "mfcc scaled" divides each coefficient by its standard deviation, which k-means otherwise leaves to the
-first cepstra.
+keeps each frame's word and features. `table` fits centroids on two clips of three and measures on the third: words and,
+spread evenly over each word's frames, letters that are said at least `--least` times there; frames of punctuation are
+left out. Chance gives every spoken word the label of another one. "scaled" divides each feature by its standard
+deviation, without which k-means looks at the few of largest variance.
 
 The times come from the same network as one of the two kinds of units; both are measured with the same times.
 
@@ -16,6 +16,7 @@ Shapes: S samples, T frames, D feature width, N frames of all clips.
 """
 
 import argparse
+import itertools
 import json
 import re
 from collections import Counter
@@ -35,6 +36,7 @@ from hocket.data import read_clips
 PIECE = 100  # mel frames a second, which the aligner counts in
 WORD = re.compile(r"[^a-z0-9']")
 HELD_OUT_EVERY = 3
+SHUFFLES = 5
 
 
 def spoken_words(pieces: list[str]) -> list[tuple[str, int]]:
@@ -84,47 +86,64 @@ def aligned_clips(src: str, folder: Path, most: int | None) -> Iterator[dict[str
             print(f"{number + 1} of {len(clips)} clips", flush=True)
 
 
-def labelled_frames(clips: list[dict[str, Any]], least: int) -> tuple[torch.Tensor, list[str], torch.Tensor]:
-    """Of the clips' frames in a row: which count, their words, and the number of the spoken word each is in."""
-    labels = [label for clip in clips for label in ["", *clip["labels"]]]
+def as_letters(labels: list[str]) -> list[str]:
+    """Each word's letters spread evenly over its frames."""
+    letters = []
+    for word, group in itertools.groupby(labels):
+        n_frames = len(list(group))
+        letters += [word[frame * len(word) // n_frames] if word else "" for frame in range(n_frames)]
+    return letters
+
+
+def labelled_frames(clips: list[list[str]], least: int) -> tuple[torch.Tensor, list[str], torch.Tensor]:
+    """Of the clips' frames in a row: which count, their labels, and the number of the spoken word each is in."""
+    labels = [label for clip in clips for label in ["", *clip]]
     begins = [label != before for before, label in zip(["", *labels], labels, strict=False)]
     said = Counter(label for label, begin in zip(labels, begins, strict=True) if begin)
-    real = torch.tensor([place for clip in clips for place in [False] + [True] * len(clip["labels"])])
+    real = torch.tensor([place for clip in clips for place in [False] + [True] * len(clip)])
     kept = torch.tensor([bool(label) and said[label] >= least for label in labels])
     segments_N = torch.tensor(begins).cumsum(0)
-    words = [label for label, keep in zip(labels, (real & kept).tolist(), strict=True) if keep]
-    return kept[real], words, segments_N[real & kept]
+    named = [label for label, keep in zip(labels, (real & kept).tolist(), strict=True) if keep]
+    return kept[real], named, segments_N[real & kept]
 
 
 def rows_of(clips: list[dict[str, Any]], clusters: list[int], least: int, seed: int) -> Iterator[dict[str, Any]]:
     held_out, fitted = clips[::HELD_OUT_EVERY], [clip for n, clip in enumerate(clips) if n % HELD_OUT_EVERY]
-    kept_N, words, segments_N = labelled_frames(held_out, least)
-    for name in ("mfcc", "mfcc scaled", "whisper"):
-        key = name.split()[0]
+    words = [clip["labels"] for clip in held_out]
+    labelled = {"word": labelled_frames(words, least), "letter": labelled_frames([*map(as_letters, words)], least)}
+    for key in ("mfcc", "whisper"):
         fit_ND, test_ND = (torch.cat([clip[key].float() for clip in part]) for part in (fitted, held_out))
-        scale_D = fit_ND.std(dim=0) if name == "mfcc scaled" else torch.ones(fit_ND.shape[1])
-        for k in clusters:
-            centroids_ED = cluster(fit_ND / scale_D, k, seed)
-            units_N = nearest(test_ND / scale_D, centroids_ED)
-            found = mutual_information(units_N[kept_N], words, segments_N, seed)
-            yield {"features": name, "clusters": k, "spoken_words": len(segments_N.unique()), **asdict(found)}
+        for name, scale_D in ((key, torch.ones(fit_ND.shape[1])), (f"{key} scaled", fit_ND.std(dim=0))):
+            for k in clusters:
+                units_N = nearest(test_ND / scale_D, cluster(fit_ND / scale_D, k, seed))
+                for kind, (kept_N, labels, segments_N) in labelled.items():
+                    yield row_of(units_N[kept_N], labels, segments_N) | {"features": name, "clusters": k, "of": kind}
+
+
+def row_of(units_N: torch.Tensor, labels: list[str], segments_N: torch.Tensor) -> dict[str, Any]:
+    """Chance is the mean of several shuffles, its spread their standard deviation."""
+    found = [mutual_information(units_N, labels, segments_N, seed) for seed in range(SHUFFLES)]
+    chances = torch.tensor([each.chance for each in found])
+    counted = asdict(found[0]) | {"chance": float(chances.mean()), "chance_spread": float(chances.std())}
+    return counted | {"spoken": len(segments_N.unique())}
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
+    for kind, group in itertools.groupby(sorted(rows, key=lambda row: row["of"]), key=lambda row: row["of"]):
+        print_part(kind, list(group))
+
+
+def print_part(kind: str, rows: list[dict[str, Any]]) -> None:
     first = rows[0]
-    print(
-        f"{first['frames']} held-out frames, {first['spoken_words']} spoken words, {first['labels']} different, ",
-        end="",
-    )
-    print(f"entropy of the word {first['label_entropy']:.2f} bits")
-    print(
-        f"{'features':<12}{'k':>5}{'used':>6}{'H(unit)':>9}{'I(unit; word)':>15}{'chance':>8}{'above':>7}{'purity':>8}"
-    )
+    print(f"{kind}: {first['frames']} held-out frames, {first['spoken']} spoken, {first['labels']} different, ", end="")
+    print(f"entropy {first['label_entropy']:.2f} bits")
+    heads = ("features", "k", "used", "H(unit)", "I", "chance", "spread", "above", "purity")
+    print("{:<15}{:>5}{:>6}{:>9}{:>8}{:>8}{:>8}{:>8}{:>8}".format(*heads))
     for row in rows:
         shared, chance = row["mutual_information"], row["chance"]
         print(
-            f"{row['features']:<12}{row['clusters']:>5}{row['units']:>6}{row['unit_entropy']:>9.2f}{shared:>15.3f}"
-            f"{chance:>8.3f}{shared - chance:>7.3f}{row['purity']:>8.3f}"
+            f"{row['features']:<15}{row['clusters']:>5}{row['units']:>6}{row['unit_entropy']:>9.2f}{shared:>8.3f}"
+            f"{chance:>8.3f}{row['chance_spread']:>8.3f}{shared - chance:>8.3f}{row['purity']:>8.3f}"
         )
 
 

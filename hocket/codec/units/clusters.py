@@ -88,7 +88,8 @@ def cluster(features_ND: torch.Tensor, clusters: int, seed: int = 0) -> torch.Te
 def features_of(extractor: Extractor, wav: torch.Tensor, sample_rate: int) -> torch.Tensor:
     """Features [T, D] of one recording [S] or [C, S] at any rate, checked as every codec checks audio."""
     item_CS = split_batch(wav if wav.ndim == 1 else wav[None], sample_rate, None, extractor.sample_rate, 1)[0]
-    return extractor.features(item_CS[0])
+    device = next((weights.device for weights in extractor.state_dict().values()), item_CS.device)
+    return extractor.features(item_CS[0].to(device))
 
 
 class FrameSample:

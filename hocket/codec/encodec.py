@@ -177,12 +177,16 @@ def describe(config: Any) -> dict[str, Any]:
 
 
 def residual_codes(net: Any, latent_BCT: torch.Tensor, levels: int) -> torch.Tensor:
-    """Codes [B, K, T] of latents: each level's nearest entry to what the levels before left."""
-    residual_BTC, codes = latent_BCT.transpose(1, 2), []
+    """Codes [B, K, T] of latents: each level's nearest entry to what the levels before left.
+
+    The squared distance without the residual's own length, which is the same for all entries.
+    """
+    residual_ND, codes = latent_BCT.transpose(1, 2).flatten(0, 1), []
     for layer in net.quantizer.layers[:levels]:
-        codes.append(layer.codebook.encode(residual_BTC))
-        residual_BTC = residual_BTC - layer.codebook.decode(codes[-1])
-    return torch.stack(codes, dim=1)
+        entries_ED = layer.codebook.embed
+        codes.append(torch.addmm(entries_ED.square().sum(dim=1), residual_ND, entries_ED.T, alpha=-2).argmin(dim=1))
+        residual_ND = residual_ND - entries_ED[codes[-1]]
+    return torch.stack(codes).unflatten(1, (len(latent_BCT), -1)).transpose(0, 1)
 
 
 def look_ahead(config: Any) -> tuple[int, int]:

@@ -37,9 +37,10 @@ class SeanetState:
 
         The first piece must have `lead_frames` frames or be the last of all its items.
         """
+        x_BNC = x_BCN.transpose(1, 2).contiguous()
         for layer in self.layers:
-            x_BCN, ends = self._run(layer, x_BCN, ends)
-        return x_BCN
+            x_BNC, ends = self._run(layer, x_BNC, ends)
+        return x_BNC.transpose(1, 2)
 
     def keep(self, n_items: int) -> None:
         """Forgets all but the first `n_items` items, since the others have ended."""
@@ -47,64 +48,73 @@ class SeanetState:
             if isinstance(past, DynamicCache):
                 past.batch_select_indices(torch.arange(n_items))
             elif isinstance(past, tuple):
-                self.past[layer] = tuple(part_LBD[:, :n_items].contiguous() for part_LBD in past)
+                self.past[layer] = tuple(part_LBC[:, :n_items].contiguous() for part_LBC in past)
             else:
                 self.past[layer] = past[:n_items]
 
-    def _run(self, layer: Any, x_BCN: torch.Tensor, ends: Ends) -> tuple[torch.Tensor, Ends]:
+    def _run(self, layer: Any, x_BNC: torch.Tensor, ends: Ends) -> tuple[torch.Tensor, Ends]:
+        """May overwrite x_BNC."""
         conv = getattr(layer, "conv", None)
         if isinstance(conv, nn.Conv1d):
-            return self._convolve(layer, x_BCN, ends), [-(-n // conv.stride[0]) for n in ends]
+            return self._convolve(layer, x_BNC, ends), [-(-n // conv.stride[0]) for n in ends]
         if isinstance(conv, nn.ConvTranspose1d):
-            return self._upsample(layer, x_BCN), [n * conv.stride[0] for n in ends]
+            return self._upsample(layer, x_BNC), [n * conv.stride[0] for n in ends]
         if hasattr(layer, "block"):
-            return self._add_block(layer, x_BCN, ends), ends
+            return self._add_block(layer, x_BNC, ends), ends
         if hasattr(layer, "lstm"):
-            return self._recur(layer, x_BCN), ends
+            return self._recur(layer, x_BNC), ends
         if hasattr(layer, "rotary_emb"):
-            return self._attend(layer, x_BCN), ends
-        return layer(x_BCN), ends
+            cache = self.past.setdefault(layer, DynamicCache(config=layer.config))
+            return layer(x_BNC, past_key_values=cache, use_cache=True).last_hidden_state, ends
+        if isinstance(layer, nn.ELU):
+            return nn.functional.elu_(x_BNC, layer.alpha), ends
+        return layer(x_BNC), ends
 
-    def _convolve(self, layer: Any, x_BCN: torch.Tensor, ends: Ends) -> torch.Tensor:
+    def _convolve(self, layer: Any, x_BNC: torch.Tensor, ends: Ends) -> torch.Tensor:
         padding = padding_of(layer)
         if not padding:
-            return layer.conv(x_BCN)
-        left_BCP, first = self.past.get(layer), layer not in self.past
-        if left_BCP is None:
-            left_BCP = left_padding(x_BCN, ends, padding, layer.pad_mode)
-        x_BCN = torch.cat([left_BCP, x_BCN], dim=2)
+            return convolve(layer.conv, x_BNC)
+        left_BPC, first = self.past.get(layer), layer not in self.past
+        if left_BPC is None:
+            left_BPC = left_padding(x_BNC, ends, padding, layer.pad_mode)
+        x_BNC = torch.cat([left_BPC, x_BNC], dim=1)
         if layer.conv.stride[0] > 1:
-            pad_ends(x_BCN, ends, padding, layer.conv.stride[0], layer.pad_mode, first)
-        self.past[layer] = x_BCN[:, :, -padding:].clone()
-        return layer.conv(x_BCN)
+            pad_ends(x_BNC, ends, padding, layer.conv.stride[0], layer.pad_mode, first)
+        self.past[layer] = x_BNC[:, -padding:].clone()
+        return convolve(layer.conv, x_BNC)
 
-    def _upsample(self, layer: Any, x_BCN: torch.Tensor) -> torch.Tensor:
+    def _upsample(self, layer: Any, x_BNC: torch.Tensor) -> torch.Tensor:
         """A step of the past adds nothing but its share of the steps that the piece's first ones reach."""
-        stride, n_new = layer.conv.stride[0], x_BCN.shape[2]
+        stride, n_new = layer.conv.stride[0], x_BNC.shape[1]
         n_left = -(-(layer.conv.kernel_size[0] - stride) // stride)
-        left_BCN = self.past.get(layer)
-        if left_BCN is None:
-            left_BCN = x_BCN.new_zeros(*x_BCN.shape[:2], n_left)
-        x_BCN = torch.cat([left_BCN, x_BCN], dim=2)
-        self.past[layer] = x_BCN[:, :, n_new:].clone()
-        return layer.conv(x_BCN)[:, :, n_left * stride : (n_left + n_new) * stride]
+        left_BNC = self.past.get(layer)
+        if left_BNC is None:
+            left_BNC = x_BNC.new_zeros(len(x_BNC), n_left, x_BNC.shape[2])
+        x_BNC = torch.cat([left_BNC, x_BNC], dim=1)
+        self.past[layer] = x_BNC[:, n_new:].clone()
+        y_BCN = layer.conv(x_BNC.transpose(1, 2))
+        return y_BCN[:, :, n_left * stride : (n_left + n_new) * stride].transpose(1, 2).contiguous()
 
-    def _add_block(self, layer: Any, x_BCN: torch.Tensor, ends: Ends) -> torch.Tensor:
-        y_BCN = x_BCN
-        for part in layer.block:
-            y_BCN, _ = self._run(part, y_BCN, ends)
-        shortcut_BCN, _ = self._run(layer.shortcut, x_BCN, ends)
-        return shortcut_BCN + y_BCN
+    def _add_block(self, layer: Any, x_BNC: torch.Tensor, ends: Ends) -> torch.Tensor:
+        y_BNC = layer.block[0](x_BNC)
+        for part in layer.block[1:]:
+            y_BNC, _ = self._run(part, y_BNC, ends)
+        shortcut_BNC, _ = self._run(layer.shortcut, x_BNC, ends)
+        return y_BNC.add_(shortcut_BNC)
 
-    def _recur(self, layer: Any, x_BCN: torch.Tensor) -> torch.Tensor:
-        x_NBC = x_BCN.permute(2, 0, 1)
-        y_NBC, self.past[layer] = layer.lstm(x_NBC, self.past.get(layer))
-        return (y_NBC + x_NBC).permute(1, 2, 0)
+    def _recur(self, layer: Any, x_BNC: torch.Tensor) -> torch.Tensor:
+        y_NBC, self.past[layer] = layer.lstm(x_BNC.transpose(0, 1), self.past.get(layer))
+        return x_BNC.add_(y_NBC.transpose(0, 1))
 
-    def _attend(self, layer: Any, x_BCN: torch.Tensor) -> torch.Tensor:
-        cache = self.past.setdefault(layer, DynamicCache(config=layer.config))
-        x_BNC = x_BCN.transpose(1, 2)
-        return layer(x_BNC, past_key_values=cache, use_cache=True).last_hidden_state.transpose(1, 2)
+
+def convolve(conv: nn.Conv1d, x_BNC: torch.Tensor) -> torch.Tensor:
+    """The convolution without padding, channels last: oneDNN runs it up to twice as fast on CPU, the widest 25 times."""
+    if conv.kernel_size[0] == conv.stride[0] == conv.groups == 1:
+        return nn.functional.linear(x_BNC, conv.weight[:, :, 0], conv.bias)
+    x_BC1N = x_BNC.transpose(1, 2).unsqueeze(2)
+    stride, dilation = (1, conv.stride[0]), (1, conv.dilation[0])
+    y_BC1N = nn.functional.conv2d(x_BC1N, conv.weight.unsqueeze(2), conv.bias, stride, 0, dilation, conv.groups)
+    return y_BC1N[:, :, 0].transpose(1, 2).contiguous()
 
 
 def padding_of(layer: Any) -> int:
@@ -113,32 +123,32 @@ def padding_of(layer: Any) -> int:
     return (conv.kernel_size[0] - 1) * conv.dilation[0] + 1 - conv.stride[0]
 
 
-def left_padding(x_BCN: torch.Tensor, ends: Ends, padding: int, mode: str) -> torch.Tensor:
+def left_padding(x_BNC: torch.Tensor, ends: Ends, padding: int, mode: str) -> torch.Tensor:
     """What lies before the first step. An item too short to be mirrored is first prolonged with zeros."""
     if mode == "constant":
-        return x_BCN.new_zeros(*x_BCN.shape[:2], padding)
+        return x_BNC.new_zeros(len(x_BNC), padding, x_BNC.shape[2])
     if mode == "replicate":
-        return x_BCN[:, :, :1].expand(-1, -1, padding)
-    right_BCP = nn.functional.pad(x_BCN[:, :, 1 : padding + 1], (0, max(padding + 1 - x_BCN.shape[2], 0)))
+        return x_BNC[:, :1].expand(-1, padding, -1)
+    right_BPC = nn.functional.pad(x_BNC[:, 1 : padding + 1], (0, 0, 0, max(padding + 1 - x_BNC.shape[1], 0)))
     if min(ends) <= padding:
-        right_BCP = right_BCP.clone()
-        for right_CP, n in zip(right_BCP, ends, strict=True):
-            right_CP[:, n - 1 :] = 0
-    return right_BCP.flip(2)
+        right_BPC = right_BPC.clone()
+        for right_PC, n in zip(right_BPC, ends, strict=True):
+            right_PC[n - 1 :] = 0
+    return right_BPC.flip(1)
 
 
-def pad_ends(x_BCN: torch.Tensor, ends: Ends, padding: int, stride: int, mode: str, first: bool) -> None:
+def pad_ends(x_BNC: torch.Tensor, ends: Ends, padding: int, stride: int, mode: str, first: bool) -> None:
     """Writes, in place, the steps that fill up the last stride of each item; the piece starts at step `padding`."""
-    for x_CN, n in zip(x_BCN, ends, strict=True):
+    for x_NC, n in zip(x_BNC, ends, strict=True):
         n_missing, end = -n % stride, padding + n
         if not n_missing:
             continue
         if mode == "constant" or (mode == "reflect" and first and n <= padding):
-            x_CN[:, end : end + n_missing] = 0
+            x_NC[end : end + n_missing] = 0
         elif mode == "replicate":
-            x_CN[:, end : end + n_missing] = x_CN[:, end - 1 : end]
+            x_NC[end : end + n_missing] = x_NC[end - 1]
         else:
-            x_CN[:, end : end + n_missing] = x_CN[:, end - 1 - n_missing : end - 1].flip(1)
+            x_NC[end : end + n_missing] = x_NC[end - 1 - n_missing : end - 1].flip(0)
 
 
 def convolutions(layers: Iterable[nn.Module]) -> Iterator[Any]:
@@ -177,3 +187,10 @@ def remove_weight_norms(net: nn.Module) -> None:
     for module in net.modules():
         if nn.utils.parametrize.is_parametrized(module, "weight"):
             nn.utils.parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+
+
+def put_channels_last(layers: Iterable[nn.Module]) -> None:
+    """Lays the convolutions' weights out as `convolve` reads them; shapes and values stay."""
+    for module in convolutions(layers):
+        if isinstance(module.conv, nn.Conv1d):
+            module.conv.weight.data = module.conv.weight.data.transpose(1, 2).contiguous().transpose(1, 2)

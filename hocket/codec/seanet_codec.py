@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from hocket.codec.identity import CodecIdentity
 from hocket.codec.lanes import in_lanes, on_threads
-from hocket.codec.seanet import Ends, SeanetState, lead_frames, remove_weight_norms
+from hocket.codec.seanet import Ends, SeanetState, lead_frames, put_channels_last, remove_weight_norms
 from hocket.codec.streaming import StreamDecoder, StreamEncoder
 from hocket.codec.transformers_codec import FolderCodec
 
@@ -34,6 +34,7 @@ class SeanetCodec(FolderCodec):
     def __init__(self, net: PreTrainedModel, identity: CodecIdentity, folder: Path):
         super().__init__(net, identity, folder)
         remove_weight_norms(net)
+        put_channels_last([*self.encoder_layers(), *self.decoder_layers()])
         self.encoder_lead = lead_frames(self.encoder_layers(), identity.hop)
         self.decoder_lead = lead_frames(self.decoder_layers(), 1)
 

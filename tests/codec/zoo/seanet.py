@@ -8,10 +8,10 @@ from transformers import EncodecConfig, EncodecModel, MimiConfig, MimiModel
 
 ENCODEC = {
     "num_filters": 4,
-    "upsampling_ratios": [4, 3, 2],
+    "upsampling_ratios": [8, 5, 4],
     "hidden_size": 8,
     "codebook_size": 16,
-    "target_bandwidths": [4.0, 12.0],
+    "target_bandwidths": [0.9, 2.4],
 }
 LOOKING_AHEAD = {"use_causal_conv": False, "use_conv_shortcut": False, "sampling_rate": 32000}
 IN_WINDOWS = {
@@ -20,13 +20,13 @@ IN_WINDOWS = {
     "normalize": True,
     "audio_channels": 2,
     "sampling_rate": 48000,
-    "chunk_length_s": 0.003,  # 144 samples: 6 frames
+    "chunk_length_s": 0.02,  # 6 frames
     "overlap": 0.1,
-    "target_bandwidths": [8.0, 24.0],
+    "target_bandwidths": [1.2, 3.6],
 }
 MIMI = {
     "num_filters": 4,
-    "upsampling_ratios": [4, 3, 2],
+    "upsampling_ratios": [8, 5, 4],
     "hidden_size": 16,
     "codebook_size": 16,
     "codebook_dim": 8,
@@ -54,16 +54,19 @@ def build_encodec(folder: Path, **changes: Any) -> Path:
 def build_mimi(folder: Path, **changes: Any) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        net = MimiModel(MimiConfig(**MIMI | changes)).eval()
+        net: Any = MimiModel(MimiConfig(**MIMI | changes)).eval()
         spread_mimi(net)
+        net.decoder.decoder_seanet.layers[-1].conv.weight.data *= 0.01  # audio well inside [-1, 1]
     net.save_pretrained(folder)
     return folder
 
 
 @torch.no_grad()
 def spread_encodec(net: Any, seconds: float = 1.0) -> None:
-    """Each level's entries are residuals that noise of changing loudness leaves to it."""
+    """Centres the latents and makes each level's entries of the residuals that noise of changing loudness leaves."""
     noise_BCS = loud_and_soft(net.config.audio_channels, int(seconds * net.config.sampling_rate))
+    last = net.encoder.layers[-1]
+    (last.norm if hasattr(last, "norm") else last.conv).bias.data -= net.encoder(noise_BCS)[0].mean(dim=1)
     residual_BTC = net.encoder(noise_BCS).transpose(1, 2)
     for layer in net.quantizer.layers:
         spread(layer.codebook.embed, residual_BTC[0])
@@ -82,7 +85,9 @@ def spread_mimi(net: Any, seconds: float = 1.0) -> None:
 
 
 def spread(codebook_ED: torch.Tensor, residual_TD: torch.Tensor) -> None:
-    codebook_ED.copy_(residual_TD[torch.randint(len(residual_TD), (len(codebook_ED),))])
+    """Some of the residuals, moved a little, so that no entry is met exactly and no two are equal."""
+    chosen_ED = residual_TD[torch.randint(len(residual_TD), (len(codebook_ED),))]
+    codebook_ED.copy_(chosen_ED + 0.3 * residual_TD.std(dim=0) * torch.randn(codebook_ED.shape))
 
 
 def loud_and_soft(channels: int, n_samples: int) -> torch.Tensor:

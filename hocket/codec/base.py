@@ -54,11 +54,12 @@ class Codec(ABC):
         codes that it has alone. Raises InputError on shapes, rates or samples that are no audio.
         """
         identity = self.identity
-        items = split_batch(wav, sample_rate, lengths, identity.sample_rate, identity.channels)
+        items = split_batch(wav, sample_rate, lengths, self.input_rate, identity.channels)
         codes, scales_BW = self._encode_batch([item_CS.to(self.device) for item_CS in items])
         tokens_BTK = pad_sequence(codes, batch_first=True)
-        n_frames_B, n_samples_B = ([len(item_TK) for item_TK in codes], [item_CS.shape[1] for item_CS in items])
-        return Codes(tokens_BTK, torch.tensor(n_frames_B), identity, torch.tensor(n_samples_B), scales_BW)
+        n_frames_B = torch.tensor([len(item_TK) for item_TK in codes])
+        n_samples_B = torch.tensor([item_CS.shape[1] * self.sample_rate // self.input_rate for item_CS in items])
+        return Codes(tokens_BTK, n_frames_B, identity, n_samples_B, scales_BW)
 
     @torch.no_grad()
     def decode(self, codes: Codes) -> torch.Tensor:
@@ -134,6 +135,11 @@ class Codec(ABC):
 
     @property
     def sample_rate(self) -> int:
+        return self.identity.sample_rate
+
+    @property
+    def input_rate(self) -> int:
+        """Hz of the waveforms that the encoder takes; other than `sample_rate` where the decoder makes more of them."""
         return self.identity.sample_rate
 
     @property

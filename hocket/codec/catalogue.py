@@ -153,6 +153,26 @@ CATALOGUE: list[CatalogueEntry] = [
         codebook_sizes=(1024,) * 8,
         streams=False,
     ),
+    CatalogueEntry(
+        short="xcodec2",
+        hub="HKUSTAudio/xcodec2-hf",
+        family="Xcodec2Model",
+        source="X-Codec 2 (2025)",
+        sample_rate=16000,
+        hop=Fraction(320),
+        codebook_sizes=(65536,),
+        streams=False,
+    ),
+    CatalogueEntry(
+        short="neucodec",
+        hub="neuphonic/neucodec",
+        family="NeuCodecModel",
+        source="NeuCodec (2025), hears 16 kHz",
+        sample_rate=24000,
+        hop=Fraction(480),
+        codebook_sizes=(65536,),
+        streams=False,
+    ),
 ]
 
 

@@ -31,8 +31,10 @@ OPENERS = {
     "higgs_audio_v2_tokenizer": "hocket.codec.xcodec",
     "lyra": "hocket.codec.lyra",
     "mimi": "hocket.codec.mimi",
+    "neucodec": "hocket.codec.xcodec2",
     "spectral": "hocket.codec.spectral",
     "xcodec": "hocket.codec.xcodec",
+    "xcodec2": "hocket.codec.xcodec2",
     "units": "hocket.codec.units.codec",
 }
 """The module that opens each kind; it has `open_folder(folder, settings, levels) -> Codec`."""

@@ -22,7 +22,7 @@ def folders(tmp_path_factory) -> dict[str, Path]:
     return {name: build(tmp_path_factory.mktemp(name)) for name, build in BUILDERS.items()}
 
 
-@pytest.fixture(params=["dac-16khz", "dac-44khz"])
+@pytest.fixture(scope="module", params=["dac-16khz", "dac-44khz"])
 def codec(request, folders) -> DacCodec:
     return load(folders, request.param)
 

@@ -146,7 +146,7 @@ def test_channels_are_mixed_or_repeated(codec, speech):
 @pytest.mark.parametrize("rate", [8000, 44100])
 def test_a_recording_at_another_rate_is_resampled(codec, speech, rate):
     wav_S = resample(cut(codec, speech, N_FRAMES), codec.sample_rate, rate)
-    direct = codec.encode(resample(wav_S, rate, codec.sample_rate), codec.sample_rate)
+    direct = codec.encode(resample(wav_S, rate, codec.input_rate), codec.input_rate)
     assert torch.equal(codec.encode(wav_S, rate).tokens_BTK, direct.tokens_BTK)
 
 

@@ -22,7 +22,7 @@ def folders(tmp_path_factory) -> dict[str, Path]:
     return {name: build(tmp_path_factory.mktemp(name)) for name, build in BUILDERS.items()}
 
 
-@pytest.fixture(params=BUILDERS)
+@pytest.fixture(scope="module", params=BUILDERS)
 def codec(request, folders) -> XcodecCodec:
     return load(folders[request.param])
 

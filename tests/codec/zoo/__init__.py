@@ -7,7 +7,7 @@ what `load_codec` takes. `test_every_codec` runs the promises over all of them.
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.codec.zoo import dac, lyra, seanet, spectral, units, xcodec
+from tests.codec.zoo import dac, lyra, seanet, spectral, units, xcodec, xcodec2
 
 Builder = Callable[[Path], str | Path]
 
@@ -18,4 +18,5 @@ BUILDERS: dict[str, Builder] = {
     **spectral.BUILDERS,
     **units.BUILDERS,
     **xcodec.BUILDERS,
+    **xcodec2.BUILDERS,
 }

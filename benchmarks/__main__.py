@@ -2,9 +2,9 @@
 
 import sys
 
-from benchmarks import attention, generation
+from benchmarks import attention, codecs, generation
 
-ALL = {"attention": attention.main, "generation": generation.main}
+ALL = {"attention": attention.main, "codecs": codecs.main, "generation": generation.main}
 
 
 def main() -> None:

@@ -108,7 +108,10 @@ class SeanetState:
 
 
 def convolve(conv: nn.Conv1d, x_BNC: torch.Tensor) -> torch.Tensor:
-    """The convolution without padding, channels last: oneDNN runs it up to twice as fast on CPU, the widest 25 times."""
+    """The convolution without padding, channels last, which oneDNN runs 1.2 to 2.5 times as fast.
+
+    For batches of one input channel, 26 times as fast (9.3 against .36 ms for 8 x 12,000 samples, 32 filters of 7).
+    """
     if conv.kernel_size[0] == conv.stride[0] == conv.groups == 1:
         return nn.functional.linear(x_BNC, conv.weight[:, :, 0], conv.bias)
     x_BC1N = x_BNC.transpose(1, 2).unsqueeze(2)

@@ -155,6 +155,9 @@ def fit_units(
     ] = "mfcc",
     layer: Annotated[int | None, typer.Option(help="Layer of the network, from 1; its whole encoder.")] = None,
     clusters: Annotated[int, typer.Option(min=2, help="How many units.")] = 500,
+    scaled: Annotated[
+        bool | None, typer.Option(help="Divide each feature by its standard deviation; Whisper's unless told not to.")
+    ] = None,
     max_frames: Annotated[int, typer.Option(min=2, help="Fit to a uniform sample of so many frames.")] = 200_000,
     name: Annotated[str | None, typer.Option(help="The codec's name; the folder's.")] = None,
     seed: Annotated[int, typer.Option(help="Of the sample and the first centroids.")] = 0,
@@ -175,6 +178,7 @@ def fit_units(
             name=name,
             seed=seed,
             max_frames=max_frames,
+            scaled=scaled,
             device=device,
             on_progress=bar.update,
         )

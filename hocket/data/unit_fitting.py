@@ -54,6 +54,7 @@ def fit_units(
     name: str | None = None,
     seed: int = 0,
     max_frames: int = SAMPLED_FRAMES,
+    scaled: bool | None = None,
     device: str = "cpu",
     on_progress: Callable[[float, float], None] | None = None,
 ) -> FittedUnits:
@@ -67,7 +68,8 @@ def fit_units(
     clips = [clip for source in sources for clip in read_clips(source)]
     rejected: list[tuple[str, str]] = []
     waveforms = read_waveforms(clips, features.sample_rate, rejected, on_progress)
-    codec, found = UnitCodec.fit(features, waveforms, clusters, name or Path(out).resolve().name, seed, max_frames)
+    name = name or Path(out).resolve().name
+    codec, found = UnitCodec.fit(features, waveforms, clusters, name, seed, max_frames, scaled)
     codec.save(out)
     return FittedUnits(
         folder=str(out),

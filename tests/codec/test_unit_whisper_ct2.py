@@ -21,7 +21,8 @@ def build_pair(folder: Path) -> tuple[Path, Path]:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        net = WhisperForConditionalGeneration(WhisperConfig(**NETWORKS["whisper"][2] | {"max_source_positions": 1500}))
+        sizes: dict[str, Any] = NETWORKS["whisper"][2] | {"max_source_positions": 1500}
+        net = WhisperForConditionalGeneration(WhisperConfig(**sizes))
     net.save_pretrained(folder / "transformers")
     WhisperFeatureExtractor().save_pretrained(folder / "transformers")
     spec: Any = WhisperLoader().get_model_spec(net)

@@ -59,6 +59,20 @@ def test_fitting_is_reproducible_and_learns_more_with_more_clusters(fitted, spee
     assert few[1].explained < fitted[1].explained
 
 
+def test_scaled_features_give_units_that_no_loud_feature_rules(speech, tmp_path):
+    clips = [(wav_S, 16000) for wav_S in speech]
+    codec, _ = UnitCodec.fit(Mfcc(), clips, 20, scaled=True)
+    features_ND = torch.cat([Mfcc().features(wav_S) for wav_S in speech])
+    scaled_ND = features_ND / features_ND.std(dim=0, correction=0)
+    assert torch.allclose(codec.codebooks[0], cluster(scaled_ND, 20), atol=1e-4)
+    units_T = codec.encode(speech[0], 16000).tokens_BTK[0, :, 0]
+    assert (units_T == nearest(scaled_ND, codec.codebooks[0])[: len(units_T)]).float().mean() > 0.99
+    codec.save(tmp_path)
+    again = load_codec(tmp_path)
+    assert again.identity == codec.identity
+    assert torch.equal(again.encode(speech[0], 16000).tokens_BTK[0, :, 0], units_T)
+
+
 def test_fewer_frames_than_clusters_are_refused(speech):
     with pytest.raises(InputError, match="100 clusters need as many frames, and at least 2; the audio gave 25"):
         UnitCodec.fit(Mfcc(), [(speech[0][:8000], 16000)], 100)

@@ -34,7 +34,7 @@ class FitReport:
     sampled_frames: int
     clusters: int
     used_clusters: int
-    inertia: float  # mean squared distance of a frame to its centroid
+    inertia: float  # mean squared distance of a frame to its centroid, in scaled features where they are scaled
     explained: float  # the share of the features' variance that the centroids explain, 0 to 1
     unit_entropy: float  # bits; log2(clusters) at most
     seconds: float  # that fitting took, features included
@@ -46,10 +46,12 @@ def fit_centroids(
     clusters: int,
     seed: int = 0,
     max_frames: int = 200_000,
-) -> tuple[torch.Tensor, FitReport]:
+    scaled: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor, FitReport]:
     """Centroids float32 [E, D] of the features of waveforms [S] or [C, S], each given with its rate (Hz).
 
-    InputError where there are fewer frames than clusters.
+    The second result is what features are to be divided by before they are compared to the centroids, float32 [D]:
+    their standard deviations where `scaled`, otherwise ones. InputError where there are fewer frames than clusters.
     """
     start, sample = time.perf_counter(), FrameSample(max_frames, seed)
     n_clips, audio_seconds = 0, 0.0
@@ -57,22 +59,34 @@ def fit_centroids(
         sample.add(features_of(extractor, wav, sample_rate).cpu())
         n_clips, audio_seconds = n_clips + 1, audio_seconds + wav.shape[-1] / sample_rate
     features_ND = sample.frames()
+    scale_D = standard_deviations(features_ND) if scaled else torch.ones(features_ND.shape[1])
+    features_ND = features_ND / scale_D
     centroids_ED = cluster(features_ND, clusters, seed)
     units_N = nearest(features_ND, centroids_ED)
     inertia = float((features_ND - centroids_ED[units_N]).square().sum(dim=1).mean())
     variance = float(features_ND.var(dim=0, correction=0).sum())
-    return centroids_ED, FitReport(
-        clips=n_clips,
-        audio_seconds=audio_seconds,
-        frames=sample.n_seen,
-        sampled_frames=len(features_ND),
-        clusters=clusters,
-        used_clusters=len(units_N.unique()),
-        inertia=inertia,
-        explained=1 - inertia / variance if variance else 1.0,
-        unit_entropy=entropy_bits(units_N),
-        seconds=time.perf_counter() - start,
+    return (
+        centroids_ED,
+        scale_D,
+        FitReport(
+            clips=n_clips,
+            audio_seconds=audio_seconds,
+            frames=sample.n_seen,
+            sampled_frames=len(features_ND),
+            clusters=clusters,
+            used_clusters=len(units_N.unique()),
+            inertia=inertia,
+            explained=1 - inertia / variance if variance else 1.0,
+            unit_entropy=entropy_bits(units_N),
+            seconds=time.perf_counter() - start,
+        ),
     )
+
+
+def standard_deviations(features_ND: torch.Tensor) -> torch.Tensor:
+    """Of each feature [D]; 1 for one that never changes."""
+    deviation_D = features_ND.std(dim=0, correction=0)
+    return torch.where(deviation_D > 0, deviation_D, 1.0)
 
 
 def cluster(features_ND: torch.Tensor, clusters: int, seed: int = 0) -> torch.Tensor:

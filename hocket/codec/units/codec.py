@@ -5,7 +5,7 @@ units is whole: it holds the centroids, the extractor's own files up to the laye
 layer 6 about 210 MB) and, where one is attached, the vocoder's, so that nothing needs a download to apply them.
 
     config.json              kind, extractor, vocoder, identity
-    centroids.safetensors    float32 [E, D]
+    centroids.safetensors    float32 [E, D], and [D] that features are divided by
     extractor/               as transformers or CTranslate2 store it; nothing for MFCC
     vocoder/                 as transformers stores it
 
@@ -42,13 +42,18 @@ CENTROIDS = "centroids.safetensors"
 class UnitNet(torch.nn.Module):
     """All that computes: extractor, centroids, vocoder."""
 
-    def __init__(self, extractor: Extractor, centroids_ED: torch.Tensor, vocoder: UnitVocoder | None):
+    scale_D: torch.Tensor
+
+    def __init__(
+        self, extractor: Extractor, centroids_ED: torch.Tensor, scale_D: torch.Tensor, vocoder: UnitVocoder | None
+    ):
         super().__init__()
         self.extractor, self.vocoder = extractor, vocoder
         self.centroids_ED = torch.nn.Parameter(centroids_ED.float(), requires_grad=False)
+        self.register_buffer("scale_D", scale_D.float())
 
     def units(self, features_TD: torch.Tensor) -> torch.Tensor:
-        return nearest(features_TD, self.centroids_ED)
+        return nearest(features_TD / self.scale_D, self.centroids_ED)
 
 
 class UnitCodec(Codec):
@@ -64,12 +69,15 @@ class UnitCodec(Codec):
         name: str = "units",
         revision: str = "local",
         vocoder: UnitVocoder | None = None,
+        scale_D: torch.Tensor | None = None,
     ):
+        """`centroids_ED` are of features divided by `scale_D`, which is ones unless given."""
+        scale_D = torch.ones(extractor.width) if scale_D is None else scale_D
         if centroids_ED.ndim != 2 or centroids_ED.shape[1] != extractor.width:
             shape = list(centroids_ED.shape)
             raise InputError(f"centroids {shape} do not fit features of width {extractor.width} of {extractor.kind}")
-        self.net = UnitNet(extractor, centroids_ED, vocoder).eval()
-        self.identity = describe(extractor, centroids_ED, name, revision)
+        self.net = UnitNet(extractor, centroids_ED, scale_D, vocoder).eval()
+        self.identity = describe(extractor, centroids_ED, scale_D, name, revision)
         if vocoder:
             check_vocoder(vocoder, self.identity)
 
@@ -82,15 +90,21 @@ class UnitCodec(Codec):
         name: str = "units",
         seed: int = 0,
         max_frames: int = 200_000,
+        scaled: bool | None = None,
     ) -> tuple["UnitCodec", FitReport]:
-        """Units whose centroids are fitted to waveforms, each given with its rate (Hz); see `fit_centroids`."""
-        centroids_ED, found = fit_centroids(extractor, clips, clusters, seed, max_frames)
-        return cls(extractor, centroids_ED, name), found
+        """Units whose centroids are fitted to waveforms, each given with its rate (Hz); see `fit_centroids`.
+
+        Features are `scaled` as is best for the extractor (Whisper's are), unless one says.
+        """
+        scaled = extractor.scaled if scaled is None else scaled
+        centroids_ED, scale_D, found = fit_centroids(extractor, clips, clusters, seed, max_frames, scaled)
+        return cls(extractor, centroids_ED, name, scale_D=scale_D), found
 
     def with_vocoder(self, vocoder: UnitVocoder) -> "UnitCodec":
         """The same units, now with a `decode`. InputError where the vocoder has other units or another rate."""
         own = self.identity
-        return UnitCodec(self.net.extractor, self.net.centroids_ED.data, own.name, own.revision, vocoder)
+        net = self.net
+        return UnitCodec(net.extractor, net.centroids_ED.data, own.name, own.revision, vocoder, net.scale_D)
 
     @property
     def streams_encoding(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -112,7 +126,7 @@ class UnitCodec(Codec):
     def stream_encoder(self) -> StreamEncoder:
         if not isinstance(self.net.extractor, Mfcc):
             return super().stream_encoder()
-        return MfccUnitStream(self.net.extractor, self.net.centroids_ED, self.identity)
+        return MfccUnitStream(self.net.extractor, self.net.units, self.identity)
 
     def stream_decoder(self) -> StreamDecoder:
         reason = "its vocoder looks at frames on both sides" if self.can_decode else "it has no vocoder"
@@ -130,7 +144,8 @@ class UnitCodec(Codec):
     def save(self, folder: str | Path) -> None:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({"centroids": self.net.centroids_ED.data.cpu().contiguous()}, folder / CENTROIDS)
+        tensors = {"centroids": self.net.centroids_ED.data, "scale": self.net.scale_D}
+        save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, folder / CENTROIDS)
         extractor, vocoder = self.net.extractor, self.net.vocoder
         extractor.save(folder / "extractor")
         voice = None
@@ -146,9 +161,12 @@ class UnitCodec(Codec):
         (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
-def describe(extractor: Extractor, centroids_ED: torch.Tensor, name: str, revision: str) -> CodecIdentity:
+def describe(
+    extractor: Extractor, centroids_ED: torch.Tensor, scale_D: torch.Tensor, name: str, revision: str
+) -> CodecIdentity:
     digest = hashlib.sha256(extractor.weight_hash.encode())
-    digest.update(centroids_ED.float().cpu().contiguous().numpy().tobytes())
+    for tensor in (centroids_ED, scale_D):
+        digest.update(tensor.float().cpu().contiguous().numpy().tobytes())
     return CodecIdentity(
         name=name,
         revision=revision,
@@ -181,12 +199,13 @@ def open_folder(folder: Path, settings: dict[str, Any], levels: int | None) -> C
         chosen, voice, identity = settings["extractor"], settings["vocoder"], settings["identity"]
         name, revision, stated = identity["name"], identity["revision"], identity["weight_hash"]
         kind, layer = chosen["kind"], chosen["layer"]
-        centroids_ED = load_file(folder / CENTROIDS)["centroids"]
+        tensors = load_file(folder / CENTROIDS)
+        centroids_ED, scale_D = tensors["centroids"], tensors["scale"]
     except (KeyError, TypeError, OSError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f'the units in folder "{folder}" are damaged, their files do not fit: {reason}') from error
     extractor = open_extractor(kind, None if kind == "mfcc" else folder / "extractor", layer)
-    codec = UnitCodec(extractor, centroids_ED, name, revision)
+    codec = UnitCodec(extractor, centroids_ED, name, revision, scale_D=scale_D)
     check_weight_hash(folder, codec.identity, stated)
     codec.identity = codec.identity.with_levels(1 if levels is None else levels)
     return codec if voice is None else codec.with_vocoder(open_vocoder(folder, voice))

@@ -36,6 +36,7 @@ class Extractor(torch.nn.Module, ABC):
     sample_rate: int  # Hz
     hop: int  # samples a frame
     width: int
+    scaled: bool = False  # whether features are divided by their standard deviation before they are clustered
     delay: int = 0  # samples after a frame's end that its features depend on, where that is a fixed number
 
     @abstractmethod

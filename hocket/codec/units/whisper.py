@@ -5,6 +5,10 @@ padded with zeros, since the network hallucinates on shorter ones; attention end
 frames a window are 50 Hz; n samples at 16 kHz have ceil(n / 320) of them, those after are of the padding and dropped.
 Memory is that of one window. A recording of 2 s costs as much as one of 30 s.
 
+A few of the features have by far the largest variance and tell little: clustered as they are, 500 units of tiny.en
+told .43 bits of the words of held-out speech above chance, no more than MFCC's .38; each divided by its standard
+deviation, 1.25 bits. Units of Whisper are therefore scaled unless one says otherwise.
+
 Layer n is what the n-th layer gives; without a layer, what the whole encoder gives, its last normalisation included:
 this is what Whisper's decoder sees.
 
@@ -33,6 +37,7 @@ class WindowedWhisper(Extractor):
     """Windows and frames; how a window's features are computed is the subclasses'."""
 
     prepare: Any  # WhisperFeatureExtractor
+    scaled = True
 
     def features(self, wav_S: torch.Tensor) -> torch.Tensor:
         if not len(wav_S):

@@ -155,8 +155,8 @@ def _probe(clip: Clip, codec: Codec) -> float | BadAudio:
 def _read(clip: Clip, codec: Codec) -> torch.Tensor | BadAudio:
     """wav_T of a usable clip at the codec's rate, or why it is not usable."""
     try:
-        wav_T = clip.read(codec.sample_rate)
-        _check_length(clip, len(wav_T) / codec.sample_rate, codec)
+        wav_T = clip.read(codec.input_rate)
+        _check_length(clip, len(wav_T) / codec.input_rate, codec)
         if not wav_T.any():
             raise BadAudio(clip.name, "it is silent: every sample is zero")
         return wav_T
@@ -183,7 +183,7 @@ def _encode_shards(
         good = {index: wav for index, wav in wavs.items() if not isinstance(wav, BadAudio)}
         bad = [_rejected(plan.clips[index], why) for index, why in wavs.items() if isinstance(why, BadAudio)]
         rows: dict[int, Row] = {}
-        for batch in _batches(good, batch_seconds * codec.sample_rate):
+        for batch in _batches(good, batch_seconds * codec.input_rate):
             rows |= _encode(plan, batch, good, codec)
             done += sum(plan.seconds[index] for index in batch)
             on_progress(min(done, total), total)
@@ -230,10 +230,10 @@ def _batches(wavs: dict[int, torch.Tensor], limit: float) -> list[list[int]]:
 def _encode(plan: _Plan, batch: Sequence[int], wavs: dict[int, torch.Tensor], codec: Codec) -> dict[int, Row]:
     lengths_B = torch.tensor([len(wavs[index]) for index in batch])
     wav_BT = torch.nn.utils.rnn.pad_sequence([wavs[index] for index in batch], batch_first=True)
-    codes = codec.encode(wav_BT.to(codec.device), codec.sample_rate, lengths=lengths_B.to(codec.device))
+    codes = codec.encode(wav_BT.to(codec.device), codec.input_rate, lengths=lengths_B.to(codec.device))
     tokens_BTK = codes.tokens_BTK.cpu().numpy().astype(CODE_DTYPE)
     return {
-        index: _row(plan.clips[index], tokens_BTK[i, :frames], len(wavs[index]) / codec.sample_rate)
+        index: _row(plan.clips[index], tokens_BTK[i, :frames], len(wavs[index]) / codec.input_rate)
         for i, (index, frames) in enumerate(zip(batch, codes.lengths_B.tolist(), strict=True))
     }
 

@@ -48,10 +48,10 @@ class Trial:
     def encode(self, wav_S: torch.Tensor) -> Codes:
         """Codes of a recording at the codec's rate; counts them."""
         started = time.perf_counter()
-        codes = self.codec.encode(wav_S, self.codec.sample_rate)
+        codes = self.codec.encode(wav_S, self.codec.input_rate)
         tokens_TK = codes.tokens_BTK[0].cpu()
         self.encode_seconds += time.perf_counter() - started
-        self.audio_seconds += len(wav_S) / self.codec.sample_rate
+        self.audio_seconds += len(wav_S) / self.codec.input_rate
         for count, tokens_T in zip(self.counts, tokens_TK.unbind(dim=1), strict=True):
             count += torch.bincount(tokens_T, minlength=len(count))
         return codes
@@ -181,7 +181,7 @@ def judge_recording(recording: Recording, trials: dict[str, Trial], judges: dict
 
     found: dict[Variant, Scores] = {(None, None): judge(original_S)}
     for name, trial in trials.items():
-        codes = trial.encode(recording.read(trial.codec.sample_rate))
+        codes = trial.encode(recording.read(trial.codec.input_rate))
         for levels in trial.levels:
             found[name, levels] = judge(aligned(trial.decode(codes, levels), trial.lag, len(original_S)))
     return found
@@ -192,7 +192,7 @@ def find_lag(trial: Trial, recordings: list[Recording]) -> int:
     total = np.zeros(2 * MOST_LAG + 1)
     for recording in recordings:
         try:
-            original_S, wav_S = recording.read(RATE), recording.read(trial.codec.sample_rate)
+            original_S, wav_S = recording.read(RATE), recording.read(trial.codec.input_rate)
         except BadAudio:  # named where it is judged
             continue
         output_S = trial.decode(trial.encode(wav_S), max(trial.levels))

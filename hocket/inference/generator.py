@@ -86,7 +86,7 @@ class Generator:
         """Continues a prompt, speaks a text, or recognises a recording: whatever the model's layout says.
 
         Args:
-            prompt: an audio file, or a waveform `[T]` at `sample_rate` (the codec's unless given).
+            prompt: an audio file, or a waveform `[T]` at `sample_rate` (the codec's input rate unless given).
             text: what to speak, for layouts in which text comes first.
             seconds: how much audio to generate at most, after the prompt.
             sampling: temperature, top-k, top-p.
@@ -219,8 +219,8 @@ class Generator:
             return np.zeros((0, levels), dtype=np.int64)
         codec, name = self.model.codec, "the prompt"
         if not isinstance(prompt, Tensor):
-            name, (prompt, sample_rate) = str(prompt), read_audio(prompt, codec.sample_rate)
-        rate = sample_rate or codec.sample_rate
+            name, (prompt, sample_rate) = str(prompt), read_audio(prompt, codec.input_rate)
+        rate = sample_rate or codec.input_rate
         prompt = prompt if seconds is None else prompt[..., : round(seconds * rate)]
         codes = codec.encode(prompt[None], rate)
         samples = prompt.shape[-1] * codec.sample_rate // rate - codec.identity.delay

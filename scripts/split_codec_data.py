@@ -35,7 +35,10 @@ def main() -> None:
     held_out = {
         "prompts_en": {"ids": valid},
         "ljspeech": {"ids": by_hash(rows["ljspeech"], 15)},
-        "commands": {"ids": by_hash(rows["commands"], len(rows["commands"]) // 10)},
+        "commands": {
+            "group": "speakers not named",
+            "ids": by_hash(rows["commands"], len(rows["commands"]) // 10),
+        },
         "digits": {"speakers": ["jackson", "theo"]},
         "prompts_fr": {"speakers": sorted({row["speaker"] for row in rows["prompts_fr"]})},
         "synthetic_heldout": {"speakers": sorted({row["speaker"] for row in rows["synthetic_heldout"]})},

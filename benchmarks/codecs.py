@@ -2,9 +2,9 @@
 
 The class is called one by one, item after item, and in padded batches of `BATCH` items in random order, each padded to
 its longest item, as in a plain data loader (its codes are not compared: padding changes them). EnCodec 24 kHz and Mimi
-have their published sizes with random weights and codebooks spread over the latents of the first recordings; the corpus
-is of real recordings of different lengths. hocket's codes are those of the one-by-one calls: where they differ, the
-two entries must be as near as rounding, and such near ties are counted.
+have their published sizes with random weights, no biases and codebooks of noise as large as the latents; the corpus is
+of real recordings of different lengths. hocket's codes are those of the one-by-one calls: where they differ, the two
+entries must be as near as rounding, and such near ties are counted.
 """
 
 import random
@@ -44,17 +44,16 @@ def build(kind: str, folder: Path, items: list[torch.Tensor]) -> tuple[Any, Code
 
 
 def spread(kind: str, net: Any, wav_S: torch.Tensor) -> None:
-    """Makes codebooks of what each level is left with, noise added, around centred latents."""
+    """Takes the biases out, whose rounding would outweigh the signal, and fills codebooks with noise of its size."""
+    for name, parameter in net.named_parameters():
+        if "bias" in name:
+            parameter.zero_()
     latent_BCT = latents(kind, net, wav_S)
-    if kind == "encodec":
-        net.encoder.layers[-1].conv.bias -= latent_BCT[0].mean(dim=1)
-        latent_BCT = latent_BCT - latent_BCT.mean(dim=2, keepdim=True)
     for projection, layers in quantizers(kind, net):
         residual_TC = projection(latent_BCT)[0].T
         for layer in layers:
-            entries = getattr(layer.codebook, "embed_sum", layer.codebook.embed)
-            entries.copy_(residual_TC[torch.randint(len(residual_TC), (len(entries),))])
-            entries += 0.3 * residual_TC.std(dim=0) * torch.randn(entries.shape)
+            entries = layer.codebook.embed_sum if kind == "mimi" else layer.codebook.embed
+            entries.copy_(residual_TC.std(dim=0) * torch.randn(entries.shape))
             layer.codebook._embed = None
             residual_TC = residual_TC - entries[torch.cdist(residual_TC, entries).argmin(dim=1)]
 

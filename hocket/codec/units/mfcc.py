@@ -6,7 +6,8 @@ cepstra, differences over two frames on each side; the hop is 20 ms, that of the
 frame depends on four frames on each side and on nothing else.
 
 Matrix products and transforms run over blocks of `BLOCK` frames, counted from the recording's start, so that a stream,
-which sees a part of the recording, computes the very same numbers as the whole. 0.9 s of CPU an hour of audio.
+which sees a part of the recording, computes the very same numbers as the whole. With 500 centroids
+an hour of audio takes about 1.5 s of CPU.
 
 Shapes: S samples, T frames, N window, F frequencies, M mel bands, C cepstra, D feature width.
 """

@@ -6,7 +6,7 @@ The first three convolve the waveform: with the published strides n samples have
 400. w2v-BERT reads pairs of mel frames of 10 ms: n samples have ((n - 400) // 160 + 1) // 2 frames; its feature
 extractor can add half a frame of padding at the end, which its attention mask hides again, and which is dropped here.
 Whether the waveform is normalised to mean 0 and variance 1 is said by the feature extractor's `do_normalize`, which
-differs among checkpoints of one class (WavLM's base has not, its large has), so that its file is required.
+may differ among checkpoints of one class, so that its file is required.
 
 Layer n is what the n-th transformer layer gives, before the encoder's last normalisation, as
 `hidden_states[n]` of the class; the layers above it are neither loaded nor run nor saved. Every layer attends to the

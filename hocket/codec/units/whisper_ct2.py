@@ -3,7 +3,7 @@
 Needs the package ctranslate2 (the extra "units"). The converted folder holds `model.bin`, `config.json` and a
 vocabulary. Computed in float32 on one CPU thread unless moved to a GPU at opening; CTranslate2 gives the whole
 encoder's features only, so no layer can be chosen.
-tiny.en takes about 0.25 s of CPU a window of 30 s.
+tiny.en takes about 0.4 s of CPU a window of 30 s.
 
 Shapes: T frames, D feature width, M mel bands, B windows.
 """

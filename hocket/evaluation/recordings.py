@@ -1,28 +1,20 @@
 """The recordings that codecs are judged on: clips of some sources, perhaps only those that a split holds out.
 
-A split is JSON that names, for each set (the name of the source's folder), the clips or the speakers that are held out:
-
-    {"held_out": {"ljspeech": {"ids": ["LJ001-0012"]}, "digits": {"speakers": ["theo"]}}}
-
-Sets held out by `ids` make the group "seen speakers", those held out by `speakers` "unseen speakers"; a set may name
-another `group`. The bundled codec's own split is named "bundled".
+The split that the bundled codec was trained with is named "bundled".
 
 Shapes: S samples.
 """
 
-import json
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
-from typing import Any
 
 import torch
 
 from hocket.codec.loading import BUNDLED
 from hocket.data import BadAudio, Clip, read_clips
+from hocket.data.held_out import HeldOut, set_name
 from hocket.errors import InputError
 
-SEEN, UNSEEN = "seen speakers", "unseen speakers"
 WORD_SECONDS, WORDS_JOINED = 2.5, 10
 USUAL_SECONDS = (1.0, 12.0)
 
@@ -58,13 +50,13 @@ def read_recordings(
     enough of them. A set whose clips are all shorter than 2.5 s is one of single words; ten of one speaker become one
     recording. Raises InputError for sources or splits that cannot be read, and where nothing is held out.
     """
-    rules = read_split(split) if split else None
+    rules = HeldOut.read(BUNDLED / "split.json" if split == "bundled" else split) if split else None
     recordings, rejected = [], []
     for source in sources:
         name = set_name(source)
         clips, group = read_clips(source), None
         if rules is not None:
-            clips, group = held_out(clips, rules, name)
+            clips, group = held_out_clips(clips, rules, source), rules.group(source)
         timed = []
         for clip in clips:
             try:
@@ -75,35 +67,16 @@ def read_recordings(
     return recordings, rejected
 
 
-def set_name(source: str) -> str:
-    """A folder's name; of a manifest or an audio file the name of its folder."""
-    path = Path(source)
-    return path.name if path.is_dir() or not path.exists() else path.resolve().parent.name
-
-
-def read_split(split: str) -> dict[str, Any]:
-    """Which clips each set holds out."""
-    file = BUNDLED / "split.json" if split == "bundled" else Path(split)
-    try:
-        rules = json.loads(file.read_text(encoding="utf-8"))["held_out"]
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise InputError(f'"{file}" is no split: it must be JSON with "held_out" ({error})') from error
-    if not isinstance(rules, dict) or not all(isinstance(rule, dict) for rule in rules.values()):
-        raise InputError(f'"{file}" is no split: "held_out" must name "ids" or "speakers" for each set')
-    return rules
-
-
-def held_out(clips: list[Clip], rules: dict[str, Any], name: str) -> tuple[list[Clip], str]:
-    """The clips of one set that the split holds out, and the set's group."""
-    if name not in rules:
-        sets = ", ".join(f'"{known}"' for known in rules)
+def held_out_clips(clips: list[Clip], rules: HeldOut, source: str) -> list[Clip]:
+    """The clips of one source that the split holds out."""
+    name = set_name(source)
+    if name not in rules.rules:
+        sets = ", ".join(f'"{known}"' for known in rules.rules)
         raise InputError(f'the split holds out nothing of a set named "{name}" (its sets: {sets})')
-    rule = rules[name]
-    ids, speakers = set(rule.get("ids", [])), set(rule.get("speakers", []))
-    kept = [clip for clip in clips if clip.id in ids or clip.speaker in speakers]
+    kept = [clip for clip in clips if rules.has(source, clip)]
     if not kept:
         raise InputError(f'no clip of the set "{name}" is one that the split holds out')
-    return kept, rule.get("group") or (UNSEEN if speakers else SEEN)
+    return kept
 
 
 def join_words(timed: list[tuple[Clip, float]]) -> list[tuple[tuple[Clip, ...], float]]:

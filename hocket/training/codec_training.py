@@ -31,13 +31,11 @@ from hocket.codec.learning.loop import ScheduledTrainer
 from hocket.codec.learning.losses import WINDOWS, MultiScaleDistance
 from hocket.data import Clip, read_clips
 from hocket.data.clips import BadAudio
+from hocket.data.held_out import HeldOut, set_name
 from hocket.errors import InputError
 from hocket.training.loop import StopSignal
 
-HELD_OUT_CLIPS = 30
-HELD_OUT_SHARE = 0.1
-"""Of the clips, and of the speakers where there are at least `MIN_SPEAKERS`, at most this share is held out."""
-MIN_SPEAKERS = 8
+VALID_CLIPS = 30
 MAX_VALID_SECONDS = 8.0
 MIN_SAMPLES = max(WINDOWS)  # the longest window of the distance
 
@@ -167,7 +165,7 @@ def _claim(folder: Path, recipe: CodecRecipe, clips: dict[str, list[Clip]], code
     """Makes the folder this training's; InputError where it is another's. Only the schedule's end may change."""
     digest = hashlib.sha256()
     for source, own in clips.items():
-        digest.update(json.dumps([Path(source).name, [clip.id for clip in own]]).encode())
+        digest.update(json.dumps([set_name(source), [clip.id for clip in own]]).encode())
     settings: dict[str, Any] = {"start": recipe.start, "network": codec.config.to_dict(), "clips": digest.hexdigest()}
     settings |= {"seed": recipe.reconstruction.seed}
     file = folder / "settings.json"
@@ -184,57 +182,13 @@ def _claim(folder: Path, recipe: CodecRecipe, clips: dict[str, list[Clip]], code
     file.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
 
-@dataclass(frozen=True)
-class HeldOut:
-    """What is never trained on: ids and speakers by set, a set being the last part of its source's path."""
-
-    by_set: dict[str, dict[str, list[str]]]
-
-    def has(self, source: str, clip: Clip) -> bool:
-        rule = self.by_set.get(Path(source).name, {})
-        return clip.id in rule.get("ids", []) or clip.speaker in rule.get("speakers", [])
-
-
 def _split(folder: Path, recipe: CodecRecipe, clips: dict[str, list[Clip]]) -> HeldOut:
     """The split that the run began with, the one given, or a new one; written before anything is trained."""
     own_file = folder / "split.json"
     given = own_file if own_file.is_file() else recipe.split
-    if given is None:
-        content = {"held_out": {Path(source).name: _hold_out(own) for source, own in clips.items()}}
-    else:
-        content = _read_split(Path(given))
-    own_file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    return HeldOut(content["held_out"])
-
-
-def _read_split(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        raise InputError(f'split file "{file}" does not exist')
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        HeldOut({name: dict(rule) for name, rule in content["held_out"].items()})
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
-        shape = '{"held_out": {SET: {"ids": [...], "speakers": [...]}}}'
-        raise InputError(f'split file "{file}" must hold {shape} ({type(error).__name__}: {error})') from error
-    return content
-
-
-def _hold_out(clips: list[Clip]) -> dict[str, list[str]]:
-    """What the source marks as valid or test; else at most 30 clips and a tenth of them, by the hash of their ids.
-
-    One speaker in ten is held out as well, where there are at least eight.
-    """
-    if marked := [clip.id for clip in clips if clip.split in ("valid", "test")]:
-        return {"ids": sorted(marked), "speakers": []}
-    speakers = sorted({clip.speaker for clip in clips if clip.speaker}, key=_hash)
-    unseen = speakers[: int(len(speakers) * HELD_OUT_SHARE) or 1] if len(speakers) >= MIN_SPEAKERS else []
-    seen = sorted((clip.id for clip in clips if clip.speaker not in unseen), key=_hash)
-    count = min(HELD_OUT_CLIPS, int(len(seen) * HELD_OUT_SHARE))
-    return {"ids": sorted(seen[:count]), "speakers": sorted(unseen)}
-
-
-def _hash(name: str) -> bytes:
-    return hashlib.sha256(name.encode()).digest()
+    held_out = HeldOut.draw(clips) if given is None else HeldOut.read(given)
+    held_out.write(own_file)
+    return held_out
 
 
 def _open_store(folder: Path, training: dict[str, list[Clip]], sample_rate: int) -> AudioStore:
@@ -279,6 +233,6 @@ def _held_out_mel(codec: SpectralCodec, clips: Sequence[Clip]) -> dict[int, floa
 
 def _read_some(clips: Sequence[Clip], sample_rate: int) -> Iterator[torch.Tensor]:
     """Up to 8 seconds of up to 30 clips, evenly thinned; those that cannot be read are left out."""
-    for clip in clips[:: max(1, len(clips) // HELD_OUT_CLIPS)][:HELD_OUT_CLIPS]:
+    for clip in clips[:: max(1, len(clips) // VALID_CLIPS)][:VALID_CLIPS]:
         with contextlib.suppress(BadAudio):
             yield clip.read(sample_rate)[: int(MAX_VALID_SECONDS * sample_rate)]

@@ -115,7 +115,7 @@ def test_a_training_goes_on_from_a_codec(recordings, tmp_path):
 @pytest.mark.parametrize("content", ["[]", "{", '{"held_out": {"a": 3}}'])
 def test_a_malformed_split_is_refused_by_name(recordings, tmp_path, content):
     (tmp_path / "split.json").write_text(content)
-    with pytest.raises(InputError, match=r'split\.json" must hold'):
+    with pytest.raises(InputError, match=r'split\.json" is no split'):
         train_codec(recipe(recordings, split=str(tmp_path / "split.json")), tmp_path / "run")
 
 

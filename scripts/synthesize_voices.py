@@ -80,7 +80,7 @@ class Kokoro:
             "speed": np.array([speed], np.float32),
         }
         (samples,) = self.session.run(None, inputs)
-        return tidy(soxr.resample(samples, MODEL_RATE, RATE))
+        return tidy(soxr.resample(np.asarray(samples), MODEL_RATE, RATE))
 
 
 def endless(texts: list[str], seed: int) -> Iterator[str]:

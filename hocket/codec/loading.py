@@ -26,15 +26,15 @@ HUB_FILES = ["*.json", "*.safetensors", "*.bin", "*.tflite", "*.binarypb", "voca
 
 OPENERS = {
     "combined": "hocket.codec.combined",
-    "dac": "hocket.codec.dac",
-    "encodec": "hocket.codec.encodec",
-    "higgs_audio_v2_tokenizer": "hocket.codec.xcodec",
-    "lyra": "hocket.codec.lyra",
-    "mimi": "hocket.codec.mimi",
-    "neucodec": "hocket.codec.xcodec2",
+    "dac": "hocket.codec.adapters.dac",
+    "encodec": "hocket.codec.adapters.encodec",
+    "higgs_audio_v2_tokenizer": "hocket.codec.adapters.xcodec",
+    "lyra": "hocket.codec.adapters.lyra",
+    "mimi": "hocket.codec.adapters.mimi",
+    "neucodec": "hocket.codec.adapters.xcodec2",
     "spectral": "hocket.codec.spectral",
-    "xcodec": "hocket.codec.xcodec",
-    "xcodec2": "hocket.codec.xcodec2",
+    "xcodec": "hocket.codec.adapters.xcodec",
+    "xcodec2": "hocket.codec.adapters.xcodec2",
     "units": "hocket.codec.units.codec",
 }
 """The module that opens each kind; it has `open_folder(folder, settings, levels) -> Codec`."""

@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers import DacFeatureExtractor, DacModel
 
-from hocket.codec import dac as dac_module
 from hocket.codec import load_codec, resample
-from hocket.codec.context import changed_by_a_frame, frames_of, seen_by_a_frame
-from hocket.codec.dac import DacCodec
+from hocket.codec.adapters import dac as dac_module
+from hocket.codec.adapters.context import changed_by_a_frame, frames_of, seen_by_a_frame
+from hocket.codec.adapters.dac import DacCodec
 from hocket.errors import InputError
 from tests.codec.zoo.dac import BUILDERS
 
@@ -114,7 +114,7 @@ def test_long_recordings_are_encoded_in_pieces_and_equal_the_whole(codec, speech
     run = codec.net.encode
     monkeypatch.setattr(codec.net, "encode", lambda wav, **kwargs: longest.append(wav.shape[2]) or run(wav, **kwargs))
     monkeypatch.setattr(dac_module, "PIECE", 16)
-    monkeypatch.setattr("hocket.codec.context.PIECE", 16)
+    monkeypatch.setattr("hocket.codec.adapters.context.PIECE", 16)
     pieces = codec.encode(wav_S, codec.sample_rate)
     assert torch.equal(pieces.tokens_BTK, whole.tokens_BTK)
     assert max(longest) < 36 * codec.hop

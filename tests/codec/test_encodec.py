@@ -8,8 +8,9 @@ import pytest
 import torch
 from transformers import EncodecConfig, EncodecModel
 
-from hocket.codec import load_codec, resample, seanet_codec
-from hocket.codec.encodec import CausalEncodec, WholeEncodec, WindowedEncodec
+from hocket.codec import load_codec, resample
+from hocket.codec.adapters import seanet_codec
+from hocket.codec.adapters.encodec import CausalEncodec, WholeEncodec, WindowedEncodec
 from hocket.errors import InputError
 from tests.codec.zoo import seanet as zoo
 

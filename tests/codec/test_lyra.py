@@ -9,7 +9,17 @@ import pytest
 import torch
 
 from hocket.codec import load_codec
-from hocket.codec.lyra import DECODER, ENCODER, FILES, HOP, QUANTIZER, LyraCodec, StatefulNetwork, open_network, unpack
+from hocket.codec.adapters.lyra import (
+    DECODER,
+    ENCODER,
+    FILES,
+    HOP,
+    QUANTIZER,
+    LyraCodec,
+    StatefulNetwork,
+    open_network,
+    unpack,
+)
 from hocket.errors import InputError
 from tests.codec.zoo.lyra import AVAILABLE, FILES_FOLDER
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from transformers import XcodecModel
 
-from hocket.codec import dac as dac_module
 from hocket.codec import load_codec, resample
-from hocket.codec.context import changed_by_a_frame
-from hocket.codec.sinc import sinc_resample
-from hocket.codec.xcodec import HiggsCodec, XcodecCodec, higgs_class
+from hocket.codec.adapters import dac as dac_module
+from hocket.codec.adapters.context import changed_by_a_frame
+from hocket.codec.adapters.sinc import sinc_resample
+from hocket.codec.adapters.xcodec import HiggsCodec, XcodecCodec, higgs_class
 from hocket.errors import InputError
 from tests.codec.zoo.xcodec import BUILDERS
 
@@ -115,7 +115,7 @@ def test_decoding_streams_and_goes_in_pieces(codec, monkeypatch):
     pieces = [stream.push(codes_TK) for codes_TK in codes.tokens_BTK[0, 20:].split(7)]
     torch.testing.assert_close(torch.cat([first, *pieces, stream.finish()]), whole[0], atol=1e-5, rtol=0)
     monkeypatch.setattr(dac_module, "PIECE", 16)
-    monkeypatch.setattr("hocket.codec.context.PIECE", 16)
+    monkeypatch.setattr("hocket.codec.adapters.context.PIECE", 16)
     torch.testing.assert_close(codec.decode(replace(codes, n_samples_B=None)), whole, atol=1e-5, rtol=0)
 
 

@@ -9,8 +9,8 @@ import torch
 from transformers import NeuCodecFeatureExtractor, SeamlessM4TFeatureExtractor, Xcodec2FeatureExtractor
 
 from hocket.codec import load_codec, resample
-from hocket.codec.fbank import log_mel, standardised
-from hocket.codec.xcodec2 import Xcodec2Codec
+from hocket.codec.adapters.fbank import log_mel, standardised
+from hocket.codec.adapters.xcodec2 import Xcodec2Codec
 from hocket.errors import InputError
 from tests.codec.zoo.xcodec2 import BUILDERS, make
 

@@ -32,7 +32,7 @@ from transformers import (
     WavLMModel,
 )
 
-from hocket.codec.transformers_codec import hash_weights, load_network, save_network
+from hocket.codec.adapters.transformers_codec import hash_weights, load_network, save_network
 from hocket.codec.units.extractor import Extractor, check_layer
 from hocket.codec.units.networks import check_preprocessor, read_config, run_to_layer
 

@@ -20,8 +20,8 @@ from transformers import PreTrainedModel
 from transformers.models.seamless_m4t.modeling_seamless_m4t import SeamlessM4TCodeHifiGan
 from transformers.models.seamless_m4t_v2.modeling_seamless_m4t_v2 import SeamlessM4Tv2CodeHifiGan
 
+from hocket.codec.adapters.transformers_codec import hash_weights, load_network, save_network
 from hocket.codec.loading import find_folder
-from hocket.codec.transformers_codec import hash_weights, load_network, save_network
 from hocket.errors import InputError
 
 NETWORKS: dict[str, type[PreTrainedModel]] = {

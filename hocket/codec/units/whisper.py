@@ -24,7 +24,7 @@ import torch
 from transformers import WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from hocket.codec.transformers_codec import hash_weights, load_network, save_network
+from hocket.codec.adapters.transformers_codec import hash_weights, load_network, save_network
 from hocket.codec.units.extractor import Extractor, check_layer
 from hocket.codec.units.networks import check_preprocessor, read_config, run_to_layer
 from hocket.errors import InputError

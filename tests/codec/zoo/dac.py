@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from transformers import DacConfig, DacModel
 
-from hocket.codec.transformers_codec import save_network
+from hocket.codec.adapters.transformers_codec import save_network
 
 RATIOS = {"dac-16khz": (2, 4, 5, 8), "dac-24khz": (2, 4, 5, 8), "dac-44khz": (2, 4, 8, 8)}
 RATES = {"dac-16khz": 16000, "dac-24khz": 24000, "dac-44khz": 44100}

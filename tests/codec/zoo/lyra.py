@@ -8,7 +8,7 @@ import importlib.util
 import os
 from pathlib import Path
 
-from hocket.codec.lyra import ENCODER, LyraCodec
+from hocket.codec.adapters.lyra import ENCODER, LyraCodec
 
 BESIDE = Path(__file__).parents[4] / "shared" / "data" / "lyra"
 FILES_FOLDER = Path(os.environ.get("HOCKET_LYRA", BESIDE))

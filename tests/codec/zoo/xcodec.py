@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from transformers import HiggsAudioV2TokenizerConfig, XcodecConfig, XcodecModel
 
-from hocket.codec.transformers_codec import save_network
-from hocket.codec.xcodec import higgs_class
+from hocket.codec.adapters.transformers_codec import save_network
+from hocket.codec.adapters.xcodec import higgs_class
 from tests.codec.zoo.dac import spread
 
 HUBERT = {

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from transformers import NeuCodecConfig, NeuCodecModel, Xcodec2Config, Xcodec2Model
 
-from hocket.codec.transformers_codec import save_network
+from hocket.codec.adapters.transformers_codec import save_network
 from tests.codec.zoo.dac import spread
 
 CLASSES = {"xcodec2": (Xcodec2Config, Xcodec2Model), "neucodec": (NeuCodecConfig, NeuCodecModel)}

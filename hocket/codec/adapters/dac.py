@@ -17,8 +17,7 @@ from torch import nn
 from transformers import DacConfig, DacModel, PreTrainedModel
 from transformers.models.dac.modeling_dac import DacDecoder, DacEncoder
 
-from hocket.codec.base import Codec
-from hocket.codec.context import (
+from hocket.codec.adapters.context import (
     PIECE,
     ContextStreamDecoder,
     ContextStreamEncoder,
@@ -28,8 +27,9 @@ from hocket.codec.context import (
     frames_of,
     seen_by_a_frame,
 )
+from hocket.codec.adapters.transformers_codec import TransformersCodec
+from hocket.codec.base import Codec
 from hocket.codec.streaming import StreamDecoder, StreamEncoder
-from hocket.codec.transformers_codec import TransformersCodec
 
 
 class DacDecoding(TransformersCodec):

@@ -23,12 +23,12 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import EncodecModel, PreTrainedModel
 
+from hocket.codec.adapters.seanet import remove_weight_norms
+from hocket.codec.adapters.seanet_codec import SeanetCodec
+from hocket.codec.adapters.transformers_codec import FolderCodec, TransformersCodec
 from hocket.codec.base import Codec, Codes
 from hocket.codec.batching import by_equal_shape
 from hocket.codec.identity import CodecIdentity
-from hocket.codec.seanet import remove_weight_norms
-from hocket.codec.seanet_codec import SeanetCodec
-from hocket.codec.transformers_codec import FolderCodec, TransformersCodec
 from hocket.errors import InputError
 
 WINDOWS = 8  # computed at once

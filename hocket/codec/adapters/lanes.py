@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch.nn.functional import pad
 
-from hocket.codec.seanet import Ends, SeanetState
+from hocket.codec.adapters.seanet import Ends, SeanetState
 
 Run = Callable[[SeanetState, torch.Tensor, Ends], torch.Tensor]
 

@@ -16,8 +16,8 @@ import torch
 from torch import nn
 from transformers import MimiModel
 
-from hocket.codec.seanet import can_stream
-from hocket.codec.seanet_codec import SeanetCodec
+from hocket.codec.adapters.seanet import can_stream
+from hocket.codec.adapters.seanet_codec import SeanetCodec
 from hocket.errors import InputError
 
 

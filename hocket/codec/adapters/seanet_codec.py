@@ -15,11 +15,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from hocket.codec.adapters.lanes import in_lanes, on_threads
+from hocket.codec.adapters.seanet import Ends, SeanetState, lead_frames, put_channels_last, remove_weight_norms
+from hocket.codec.adapters.transformers_codec import FolderCodec
 from hocket.codec.identity import CodecIdentity
-from hocket.codec.lanes import in_lanes, on_threads
-from hocket.codec.seanet import Ends, SeanetState, lead_frames, put_channels_last, remove_weight_norms
 from hocket.codec.streaming import StreamDecoder, StreamEncoder
-from hocket.codec.transformers_codec import FolderCodec
 
 LANES = 16
 PIECE_SECONDS = 0.5

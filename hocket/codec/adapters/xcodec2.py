@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from transformers import NeuCodecModel, Xcodec2Model
 
+from hocket.codec.adapters.fbank import log_mel, standardised
+from hocket.codec.adapters.transformers_codec import TransformersCodec
 from hocket.codec.base import Codec
-from hocket.codec.fbank import log_mel, standardised
-from hocket.codec.transformers_codec import TransformersCodec
 
 STRIDE = 2  # frames of 10 ms that w2v-BERT takes as one
 

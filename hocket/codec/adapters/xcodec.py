@@ -28,10 +28,10 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, XcodecModel
 
+from hocket.codec.adapters.context import frames_of
+from hocket.codec.adapters.dac import DacDecoding, decoder_delay
+from hocket.codec.adapters.sinc import sinc_resample
 from hocket.codec.base import Codec
-from hocket.codec.context import frames_of
-from hocket.codec.dac import DacDecoding, decoder_delay
-from hocket.codec.sinc import sinc_resample
 
 HIGGS = "transformers.models.higgs_audio_v2_tokenizer.modeling_higgs_audio_v2_tokenizer"
 SEMANTIC_PAD = 160  # zeros that both classes put before and after what HuBERT hears

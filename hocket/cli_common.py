@@ -6,8 +6,26 @@ from typing import Annotated, Any
 
 import typer
 
+from hocket.errors import InputError
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, everything else on stderr.")]
-Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1 …")]
+
+
+def check_device(device: str) -> str:
+    """The name of a device that can be used here, else one sentence."""
+    if device == "cpu":
+        return device
+    import torch  # noqa: PLC0415 (a quick --help)
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f'device "{device}" cannot be used here ({reason}); cpu always can') from error
+    return device
+
+
+Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1 …", callback=check_device)]
 
 
 def is_first_process() -> bool:

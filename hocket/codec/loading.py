@@ -62,6 +62,8 @@ def find_folder(name: str) -> Path:
     hub_name = known.get(name, name)
     if hub_name is None:
         raise InputError(f'the files of codec "{name}" are on no hub; give the folder that holds them')
+    if not HUB_NAME.fullmatch(hub_name) and "/" in name:
+        raise InputError(f'there is no folder "{name}"')
     if not HUB_NAME.fullmatch(hub_name):
         hint = did_you_mean(name, ["bundled", *known])
         raise InputError(f'no codec is named "{name}" and no such folder exists{hint}')

@@ -101,7 +101,7 @@ def test_a_signal_is_at_no_distance_from_itself_and_silence_has_a_gradient():
 
 
 ADVERSARIAL = AdversarialTraining(
-    steps=12, batch=2, crop=0.2, warmup=2, windows=(256,), periods=(2, 3), channels=4, ramp=4, bf16=False
+    steps=12, batch=2, crop=0.2, warmup=2, windows=(256,), periods=(2, 3), channels=4, head_start=1, ramp=4, bf16=False
 )
 
 

@@ -34,16 +34,18 @@ from hocket.codec.spectral_net import overlap_add
 class AdversarialTraining(TrainingSettings):
     """Settings of the adversarial phase."""
 
-    learning_rate: float = 3e-4
+    learning_rate: float = 1.5e-4
+    judge_speed: float = 10.0  # the discriminators' learning rate as a multiple of the decoder's
     batch: int = 12
-    decay_share: float = 0.5
+    decay_share: float = 0.6
     windows: tuple[int, ...] = (512, 1024)  # samples, of the STFT discriminators
     periods: tuple[int, ...] = (2, 3, 5)  # samples, of the period discriminators
     channels: int = 8  # of the discriminators' first layers
-    spectral_weight: float = 2.0
+    spectral_weight: float = 3.0
     adversarial_weight: float = 1.0
-    feature_weight: float = 1.0
-    ramp: int = 200  # steps over which the two adversarial weights grow from zero
+    feature_weight: float = 2.0
+    head_start: int = 100  # steps that only the discriminators learn from the adversarial game
+    ramp: int = 200  # steps after those, over which the two adversarial weights grow from zero
 
 
 class AdversarialTrainer(ScheduledTrainer):
@@ -64,7 +66,8 @@ class AdversarialTrainer(ScheduledTrainer):
         self.balancer = LossBalancer({})
         rate, betas = settings.learning_rate, (0.8, 0.99)
         self.decoder_optimizer = torch.optim.AdamW(codec.net.decoder.parameters(), lr=rate, betas=betas)
-        self.judge_optimizer = torch.optim.AdamW(self.discriminators.parameters(), lr=rate, betas=betas)
+        judges = {"params": list(self.discriminators.parameters()), "speed": settings.judge_speed}
+        self.judge_optimizer = torch.optim.AdamW([judges], lr=rate, betas=betas)
 
     def _optimizers(self) -> list[torch.optim.Optimizer]:
         return [self.decoder_optimizer, self.judge_optimizer]
@@ -108,7 +111,7 @@ class AdversarialTrainer(ScheduledTrainer):
         return overlap_add(pieces_BJN, 2 * latent_BTD.shape[1])
 
     def _weights(self) -> dict[str, float]:
-        grown = min(1.0, self.step / self.settings.ramp)
+        grown = min(1.0, max(0.0, (self.step - self.settings.head_start) / self.settings.ramp))
         return {
             "spectral": self.settings.spectral_weight,
             "adversarial": grown * self.settings.adversarial_weight,

@@ -15,10 +15,15 @@ from torch.nn.utils.parametrizations import weight_norm
 
 Verdict = tuple[torch.Tensor, list[torch.Tensor]]  # logits of any shape, features of the layers before
 SLOPE = 0.2
+COMPRESSION, QUIET = 0.4, 1e-3
+WAVE_GAIN = 10.0  # brings speech to values of about one
 
 
 class STFTDiscriminator(nn.Module):
-    """Convolutions over the real and imaginary part of an STFT, dilated in time, strided in frequency."""
+    """Convolutions over the real and imaginary part of an STFT, dilated in time, strided in frequency.
+
+    Magnitudes are compressed, so that quiet parts are heard and training begins with values of about one.
+    """
 
     window_N: torch.Tensor
 
@@ -36,8 +41,10 @@ class STFTDiscriminator(nn.Module):
 
     def forward(self, wav_BS: torch.Tensor) -> Verdict:
         frames_BJN = wav_BS.unfold(1, self.window, self.window // 4) * self.window_N
-        spectrum_BJF = torch.fft.rfft(frames_BJN, norm="ortho")
-        return run_layers(torch.view_as_real(spectrum_BJF).permute(0, 3, 1, 2), self.layers, self.outlet)
+        parts_BJF2 = torch.view_as_real(torch.fft.rfft(frames_BJN, norm="ortho"))
+        magnitude_BJF1 = (parts_BJF2.square().sum(-1, keepdim=True) + QUIET**2).sqrt()
+        compressed_BJF2 = parts_BJF2 * magnitude_BJF1 ** (COMPRESSION - 1)
+        return run_layers(compressed_BJF2.permute(0, 3, 1, 2), self.layers, self.outlet)
 
 
 class PeriodDiscriminator(nn.Module):
@@ -55,7 +62,7 @@ class PeriodDiscriminator(nn.Module):
 
     def forward(self, wav_BS: torch.Tensor) -> Verdict:
         missing = -wav_BS.shape[1] % self.period
-        padded_BS = functional.pad(wav_BS, (0, missing))
+        padded_BS = functional.pad(WAVE_GAIN * wav_BS, (0, missing))
         return run_layers(padded_BS.unflatten(1, (-1, self.period))[:, None], self.layers, self.outlet)
 
 

@@ -98,7 +98,7 @@ class ScheduledTrainer(ABC):
         start, rate = time.monotonic(), self.learning_rate()
         for optimizer in self._optimizers():
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group.get("speed", 1.0)
         row = self._update()
         self.step += 1
         self.seconds += time.monotonic() - start

@@ -129,6 +129,7 @@ def _run(phases: Sequence[ScheduledTrainer], on_progress: Callable[[float, float
             phase.run(on_log=_reporter(phase, on_progress), stopped=lambda: bool(stop.number))
             if stop.number:
                 break
+            phase.conclude()
     return stop.number
 
 

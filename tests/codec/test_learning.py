@@ -127,6 +127,16 @@ def test_the_adversarial_phase_changes_the_decoder_and_no_code(adversary, small_
     assert {"spectral", "adversarial", "feature", "discriminator"} <= set(rows[0])
 
 
+def test_the_last_decoder_is_between_the_first_and_the_adversarial_one(adversary, small_codec, tmp_path):
+    phase = adversary(tmp_path, replace(ADVERSARIAL, kept=0.25))
+    phase.run()
+    after = {name: tensor.clone() for name, tensor in phase.codec.net.decoder.state_dict().items()}
+    phase.conclude()
+    for name, tensor in phase.codec.net.decoder.state_dict().items():
+        expected = 0.25 * small_codec.net.decoder.state_dict()[name] + 0.75 * after[name]
+        torch.testing.assert_close(tensor, expected)
+
+
 def test_a_resumed_adversarial_phase_is_the_uninterrupted_one_bit_for_bit(adversary, tmp_path):
     whole = adversary(tmp_path / "whole")
     whole.run()

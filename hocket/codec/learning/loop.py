@@ -47,6 +47,10 @@ class ScheduledTrainer(ABC):
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.step, self.seconds = 0, 0.0
 
+    def conclude(self) -> None:
+        """Makes the codec ready for use once the schedule has ended; checkpoints hold what was before that."""
+        self.codec.net.eval()
+
     @abstractmethod
     def _update(self) -> dict[str, float]:
         """One optimizer step; its losses by name."""

@@ -106,6 +106,8 @@ def train_codec(
     signal = _run(phases, on_progress)
     valid = [clip for source, own in clips.items() for clip in own if held_out.has(source, clip)]
     if not signal:
+        steps = "+".join(str(phase.step) for phase in phases)
+        codec.identity = replace(codec.identity, revision=f"{codec.identity.revision}, {steps} steps".lstrip(", "))
         codec.save(folder / "codec")
     return CodecResult(
         folder=str(folder / "codec"),
@@ -150,7 +152,9 @@ def _start_codec(recipe: CodecRecipe) -> SpectralCodec:
     """A fresh codec, or the one to go on from."""
     if recipe.start is None:
         sizes = recipe.network or {}
-        return SpectralCodec.random(recipe.reconstruction.seed, recipe.name, **sizes)
+        codec = SpectralCodec.random(recipe.reconstruction.seed, recipe.name, **sizes)
+        codec.identity = replace(codec.identity, revision="")
+        return codec
     if recipe.network:
         raise InputError(f'a codec that goes on from "{recipe.start}" has its sizes, so none can be given')
     codec = load_codec(recipe.start)

@@ -24,7 +24,7 @@ from hocket.codec import Codec, load_codec, read_audio
 BATCH, RATE = 8, 24000
 LIMITS = {"one by one": 1.25, "padded": 1.5}
 NEAR = 1e-4
-"""A near tie: squared distances that differ by less than this part of the vector's own squared length."""
+"""A near tie: squared distances that differ by less than this part of themselves and the latent's squared length."""
 SPEECH = Path(hocket.__file__).parent / "data" / "speech" / "audio"
 
 
@@ -107,7 +107,8 @@ def near_ties(kind: str, net: Any, items: list[torch.Tensor], theirs: list[torch
                 own, other = entries[own_TK[:, level]], entries[codes_TK[:, level]]
                 gap_T = ((residual_TC - own).square().sum(dim=1) - (residual_TC - other).square().sum(dim=1)).abs()
                 differs_T = alive_T & (own_TK[:, level] != codes_TK[:, level])
-                assert bool((gap_T[differs_T] < NEAR * length_T[differs_T]).all()), "codes differ beyond rounding"
+                scale_T = length_T + (residual_TC - other).square().sum(dim=1)
+                assert bool((gap_T[differs_T] < NEAR * scale_T[differs_T]).all()), "codes differ beyond rounding"
                 ties, level = ties + int(differs_T.sum()), level + 1
                 alive_T &= ~differs_T
                 residual_TC = residual_TC - other

@@ -15,11 +15,19 @@ from hocket.codec.identity import CodecIdentity
 from hocket.errors import InputError
 
 
-class StreamEncoder(ABC):
-    """Waveform pieces in, codes out."""
+class Stream(ABC):
+    """One recording's way through a codec; it ends once."""
 
     def __init__(self, identity: CodecIdentity):
         self.identity, self._ended = identity, False
+
+    def _refuse_ended(self) -> None:
+        if self._ended:
+            raise InputError("this stream has ended; ask the codec for a new one")
+
+
+class StreamEncoder(Stream):
+    """Waveform pieces in, codes out."""
 
     @torch.no_grad()
     def push(self, wav: torch.Tensor) -> torch.Tensor:
@@ -40,10 +48,6 @@ class StreamEncoder(ABC):
         self._ended = True
         return self._finish()
 
-    def _refuse_ended(self) -> None:
-        if self._ended:
-            raise InputError("this stream has ended; ask the codec for a new one")
-
     @abstractmethod
     def _push(self, wav_CS: torch.Tensor) -> torch.Tensor: ...
 
@@ -51,11 +55,8 @@ class StreamEncoder(ABC):
     def _finish(self) -> torch.Tensor: ...
 
 
-class StreamDecoder(ABC):
+class StreamDecoder(Stream):
     """Codes in, samples out."""
-
-    def __init__(self, identity: CodecIdentity):
-        self.identity, self._ended = identity, False
 
     @torch.no_grad()
     def push(self, codes_TK: torch.Tensor) -> torch.Tensor:
@@ -76,10 +77,6 @@ class StreamDecoder(ABC):
 
     def _shaped(self, wav_CS: torch.Tensor) -> torch.Tensor:
         return wav_CS[0] if self.identity.channels == 1 else wav_CS
-
-    def _refuse_ended(self) -> None:
-        if self._ended:
-            raise InputError("this stream has ended; ask the codec for a new one")
 
     @abstractmethod
     def _push(self, codes_TK: torch.Tensor) -> torch.Tensor: ...

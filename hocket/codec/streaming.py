@@ -15,7 +15,7 @@ from hocket.codec.identity import CodecIdentity
 from hocket.errors import InputError
 
 
-class Stream(ABC):
+class Stream:
     """One recording's way through a codec; it ends once."""
 
     def __init__(self, identity: CodecIdentity):
@@ -26,7 +26,7 @@ class Stream(ABC):
             raise InputError("this stream has ended; ask the codec for a new one")
 
 
-class StreamEncoder(Stream):
+class StreamEncoder(Stream, ABC):
     """Waveform pieces in, codes out."""
 
     @torch.no_grad()
@@ -55,7 +55,7 @@ class StreamEncoder(Stream):
     def _finish(self) -> torch.Tensor: ...
 
 
-class StreamDecoder(Stream):
+class StreamDecoder(Stream, ABC):
     """Codes in, samples out."""
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Turns a folder of Debian's G.722 telephone prompts into FLAC and a manifest that `train_codec.py` reads.
+"""Turns a folder of Debian's G.722 telephone prompts into FLAC and a manifest that `hocket codec train` reads.
 
 apt-get install asterisk-core-sounds-es-g722 ffmpeg
 python scripts/decode_prompts.py /usr/share/asterisk/sounds/es_MX_f_Allison DESTINATION --language es

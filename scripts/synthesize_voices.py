@@ -1,4 +1,4 @@
-"""Speaks sentences with many synthetic voices: FLAC and a manifest that `train_codec.py` reads.
+"""Speaks sentences with many synthetic voices: FLAC and a manifest that `hocket codec train` reads.
 
 The model is Kokoro-82M (a StyleTTS 2 descendant, Li et al. 2023) as int8 ONNX, with the 54 voices that npm `kokoro-js`
 carries; all speak English here, those made for other languages with an accent. Weights and voices are Apache-2.0, the

@@ -1,8 +1,8 @@
 """Makes `hocket/codec/bundled/split.json`: what the bundled codec never sees in training.
 
-Give the folder of each set that `hocket codec train` is to read; set names are folder names. Held out are the clips that
-the bundled speech holds out, some of `ljspeech`, whole speakers of `digits`, a tenth of `commands` by hash (its files
-name no speakers, so the speakers of these may be in training), all of `prompts_fr`, whose speaker is nowhere else, and
+Give the folder of each set that `hocket codec train` is to read; set names are folder names. Held out are the clips
+that the bundled speech holds out, some of `ljspeech`, whole speakers of `digits`, a tenth of `commands` by hash (which
+names no speakers, so these may be in training), all of `prompts_fr`, whose speaker is nowhere else, and
 the two synthetic voices of `synthetic_heldout`.
 """
 

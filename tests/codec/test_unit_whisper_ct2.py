@@ -17,7 +17,7 @@ pytest.importorskip("ctranslate2")
 
 def build_pair(folder: Path) -> tuple[Path, Path]:
     """One tiny Whisper of 30 s windows, as transformers saves it and as CTranslate2 does."""
-    from ctranslate2.converters.transformers import WhisperLoader  # noqa: PLC0415 (optional)
+    from ctranslate2.converters.transformers import WhisperLoader  # noqa: PLC0415 (optional)  # pyright: ignore[reportMissingImports]
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

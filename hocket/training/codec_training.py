@@ -98,12 +98,7 @@ def train_codec(
     held_out = _split(folder, recipe, clips)
     training = {source: [c for c in own if not held_out.has(source, c)] for source, own in clips.items()}
     store = _open_store(folder, training, codec.sample_rate)
-    phases: list[ScheduledTrainer] = [
-        ReconstructionTrainer(codec, store, recipe.reconstruction, folder / "reconstruction")
-    ]
-    if recipe.adversarial:
-        phases.append(AdversarialTrainer(codec, store, recipe.adversarial, folder / "adversarial"))
-    signal = _run(phases, on_progress)
+    phases, signal = _run(recipe, codec, store, folder, on_progress)
     valid = [clip for source, own in clips.items() for clip in own if held_out.has(source, clip)]
     if not signal:
         steps = "+".join(str(phase.step) for phase in phases)
@@ -123,16 +118,32 @@ def train_codec(
     )
 
 
-def _run(phases: Sequence[ScheduledTrainer], on_progress: Callable[[float, float, str], object]) -> int:
-    """Runs phase after phase; the number of the signal that ended it early, or 0."""
+def _run(
+    recipe: CodecRecipe,
+    codec: SpectralCodec,
+    store: AudioStore,
+    folder: Path,
+    on_progress: Callable[[float, float, str], object],
+) -> tuple[list[ScheduledTrainer], int]:
+    """Runs phase after phase; those that began, and the number of the signal that ended the last one early, or 0.
+
+    The adversarial phase is made once the first has ended, since it keeps the decoder that it finds.
+    """
+    phases: list[ScheduledTrainer] = []
     with StopSignal() as stop:
-        for phase in phases:
-            phase.resume()
-            phase.run(on_log=_reporter(phase, on_progress), stopped=lambda: bool(stop.number))
-            if stop.number:
-                break
-            phase.conclude()
-    return stop.number
+        phases.append(ReconstructionTrainer(codec, store, recipe.reconstruction, folder / "reconstruction"))
+        _run_phase(phases[0], stop, on_progress)
+        if recipe.adversarial and not stop.number:
+            phases.append(AdversarialTrainer(codec, store, recipe.adversarial, folder / "adversarial"))
+            _run_phase(phases[1], stop, on_progress)
+    return phases, stop.number
+
+
+def _run_phase(phase: ScheduledTrainer, stop: StopSignal, on_progress: Callable[[float, float, str], object]) -> None:
+    phase.resume()
+    phase.run(on_log=_reporter(phase, on_progress), stopped=lambda: bool(stop.number))
+    if not stop.number:
+        phase.conclude()
 
 
 def _reporter(

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -57,6 +58,13 @@ def test_a_training_ends_with_a_codec_that_loads(trained):
     assert (result.steps, result.adversarial_steps, result.n_rejected) == (6, 2, 1)
     assert list(result.held_out_mel) == [2, 1]
     assert json.loads((out / "rejected.jsonl").read_text())["id"] == "7"
+
+
+def test_the_adversarial_phase_begins_with_the_decoder_that_reconstruction_left(recordings, tmp_path):
+    plain = train_codec(recipe(recordings, adversarial=None), tmp_path / "plain")
+    kept = train_codec(recipe(recordings, adversarial=replace(ADVERSARIAL, kept=1.0)), tmp_path / "kept")
+    hashes = [load_codec(result.folder).identity.weight_hash for result in (plain, kept)]
+    assert hashes[0] == hashes[1]
 
 
 def test_the_split_is_written_and_nothing_of_it_is_in_the_store(trained):

@@ -24,6 +24,8 @@ def split_batch(
     if sample_rate <= 0:
         raise InputError(f"sample_rate must be positive, not {sample_rate}")
     n_items, n_samples = wav_BCS.shape[0], wav_BCS.shape[2]
+    if not n_items:
+        raise InputError("a batch of audio must hold at least one item")
     lengths_B = torch.as_tensor([n_samples] * n_items if lengths is None else lengths)
     check_lengths(lengths_B, n_items, n_samples, "samples")
     items = [item_CS[:, :length].float() for item_CS, length in zip(wav_BCS, lengths_B.tolist(), strict=True)]

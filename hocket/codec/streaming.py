@@ -92,10 +92,12 @@ def check_tokens(tokens: torch.Tensor, identity: CodecIdentity) -> None:
     n_levels, sizes = tokens.shape[-1], identity.codebook_sizes
     if not 1 <= n_levels <= len(sizes):
         raise InputError(f'codes have {n_levels} levels; codec "{identity.name}" decodes 1 to {len(sizes)}')
-    for level, size in enumerate(sizes[:n_levels]):
+    limits_K = torch.tensor(sizes[:n_levels], device=tokens.device)
+    if not bool(((tokens >= 0) & (tokens < limits_K)).all()):
+        wrong_K = ((tokens < 0) | (tokens >= limits_K)).flatten(0, -2).any(dim=0)
+        level = int(wrong_K.nonzero()[0])
         column = tokens[..., level]
-        if column.numel() and (int(column.min()) < 0 or int(column.max()) >= size):
-            raise InputError(
-                f"codes of level {level} lie between {int(column.min())} and {int(column.max())}; "
-                f"its codebook has entries 0 to {size - 1}"
-            )
+        raise InputError(
+            f"codes of level {level} lie between {int(column.min())} and {int(column.max())}; "
+            f"its codebook has entries 0 to {sizes[level] - 1}"
+        )

@@ -89,6 +89,7 @@ def test_random_weights_are_the_same_every_time_and_differ_by_seed(small_codec):
         (torch.zeros(1, 1, 1, 5), 16000, None, "batch, samples"),
         (torch.zeros(5, dtype=torch.int16), 16000, None, "floats"),
         (torch.zeros(5), 0, None, "sample_rate"),
+        (torch.zeros(0, 5), 16000, None, "at least one item"),
         (torch.zeros(2, 5), 16000, [5], "lengths"),
         (torch.zeros(2, 5), 16000, [5, 6], "0 to 5 samples"),
         (torch.tensor([0.0, torch.nan]), 16000, None, "NaN"),

@@ -10,6 +10,7 @@ from hocket.interleave.layout import Concat, Delay, Flatten, Layout, Parallel, T
 from hocket.interleave.parse import layout_names, load_layout
 from hocket.interleave.plan import Plan
 from hocket.interleave.stream import StreamRef
+from hocket.interleave.transforms import align_text, deduplicate, reduplicate, unalign_text, words_within
 
 __all__ = [
     "Concat",
@@ -21,8 +22,13 @@ __all__ = [
     "Plan",
     "StreamRef",
     "Text",
+    "align_text",
+    "deduplicate",
     "draw_svg",
     "draw_text",
     "layout_names",
     "load_layout",
+    "reduplicate",
+    "unalign_text",
+    "words_within",
 ]

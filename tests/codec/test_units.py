@@ -1,4 +1,4 @@
-"""Units: fitting, applying, runs, streams, folders, and what they tell about labels."""
+"""Units: fitting, applying, streams, folders, and what they tell about labels."""
 
 import json
 import math
@@ -6,19 +6,15 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from sklearn.cluster import MiniBatchKMeans
 
 from hocket.codec import load_codec
-from hocket.codec.units import UnitCodec, deduplicate, mutual_information, nearest, open_extractor, repeat
+from hocket.codec.units import UnitCodec, mutual_information, nearest, open_extractor
 from hocket.codec.units.clusters import FrameSample, cluster
 from hocket.codec.units.mfcc import BLOCK, Mfcc
 from hocket.errors import InputError
 from tests.codec.zoo.units import build_mfcc, build_units
-
-whole_numbers = st.lists(st.integers(0, 3), max_size=60)
 
 
 @pytest.fixture(scope="module")
@@ -112,26 +108,6 @@ def test_mfcc_units_stream_over_many_blocks_bit_for_bit(piece, fitted, speech):
     n_early = sum(map(len, codes))
     assert n_early == (len(wav_S) - codec.identity.delay) // 320
     assert torch.equal(torch.cat([*codes, stream.finish()]), codec.encode(wav_S, 16000).tokens_BTK[0])
-
-
-@given(whole_numbers)
-@settings(deadline=None)
-def test_runs_of_units_are_made_one_and_back(units):
-    units_T = torch.tensor(units, dtype=torch.int64)
-    units_N, durations_N = deduplicate(units_T)
-    assert torch.equal(repeat(units_N, durations_N), units_T)
-    assert not (units_N[1:] == units_N[:-1]).any()
-    assert int(durations_N.sum()) == len(units)
-    assert (durations_N > 0).all()
-
-
-def test_what_are_no_runs_is_refused():
-    with pytest.raises(InputError, match=r"integers \[frames\], not float32 \[2\]"):
-        deduplicate(torch.zeros(2))
-    with pytest.raises(InputError, match="of one length"):
-        repeat(torch.tensor([1, 2]), torch.tensor([1]))
-    with pytest.raises(InputError, match="not -1"):
-        repeat(torch.tensor([1, 2]), torch.tensor([1, -1]))
 
 
 def test_a_folder_is_whole_without_the_network_it_was_fitted_with(tmp_path, speech):

@@ -1,14 +1,13 @@
 """Semantic units: features of speech clustered by k-means, as a codec; an optional vocoder turns them into audio.
 
-Owns the extractors of features, the fitting and use of centroids, runs of equal units, the unit vocoder, and the
-measure of what units tell about words.
+Owns the extractors of features, the fitting and use of centroids, the unit vocoder, and the measure of what units tell
+about words.
 """
 
 from hocket.codec.units.clusters import FitReport, features_of, nearest
 from hocket.codec.units.codec import UnitCodec
 from hocket.codec.units.extractor import Extractor, open_extractor, parse_extractor
 from hocket.codec.units.information import UnitInformation, mutual_information
-from hocket.codec.units.runs import deduplicate, repeat
 from hocket.codec.units.vocoder import UnitVocoder
 
 __all__ = [
@@ -17,11 +16,9 @@ __all__ = [
     "UnitCodec",
     "UnitInformation",
     "UnitVocoder",
-    "deduplicate",
     "features_of",
     "mutual_information",
     "nearest",
     "open_extractor",
     "parse_extractor",
-    "repeat",
 ]

@@ -29,7 +29,7 @@ import torch
 from hocket.errors import InputError
 
 Array = Any  # numpy array or torch tensor; the same kind comes out as went in
-Seconds = int | float | Decimal | Fraction
+Seconds = int | float | np.floating | Decimal | Fraction
 Word = tuple[Sequence[int], Seconds] | tuple[Sequence[int], Seconds, Seconds]
 """Tokens, start and perhaps stop. Where a word stops changes nothing: its tokens need a frame each, said or not."""
 

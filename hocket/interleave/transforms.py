@@ -11,7 +11,7 @@ word that follows pad.
 "you" starts in frame 3, but waits until the tokens of "hello" are out: no token is ever dropped. `deduplicate` makes
 runs of equal frames one frame with a duration (Lakhotia et al., 2021, arXiv:2102.01192), `reduplicate` undoes it.
 
-Cost on one CPU thread: 5 µs a word to align, 7 ns a code to deduplicate.
+Cost on one CPU thread: 5 µs a word to align, 5 ns a code to deduplicate.
 
 Shapes: T frames, K levels, N tokens or runs, W words.
 """

@@ -57,11 +57,16 @@ class HuggingFaceTokenizer(TextTokenizer):
     file_name = "tokenizer.json"
 
     def __init__(self, tokenizer: tokenizers.Tokenizer):
+        if tokenizer.truncation or tokenizer.padding:  # text is whole: length is the business of packing
+            tokenizer = tokenizers.Tokenizer.from_str(tokenizer.to_str())
+            tokenizer.no_truncation()
+            tokenizer.no_padding()
         self._tokenizer = tokenizer
+        self._size = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
 
     @property
     def size(self) -> int:
-        return self._tokenizer.get_vocab_size(with_added_tokens=True)
+        return self._size
 
     def encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False).ids

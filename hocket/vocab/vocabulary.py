@@ -1,46 +1,41 @@
 """The id space: consecutive blocks, named special tokens, and the fingerprint.
 
     text            special                              audio.0        audio.1
-    [0 … size_text) [<none> <bos> … <mask.audio.0> …)    [1024 ids)     [1024 ids) …
+    [0 … size_text) [<pad> <epad> <none> <bos> …)        [1024 ids)     [1024 ids) …
 
 Text comes first so that a pretrained text model keeps its embedding rows. `ids = codes + offset`, one offset a level.
 
 Special tokens, each with one meaning:
 
+    <pad> <epad>    aligned text: nothing is said here, the next word begins (with text only)
     <none>          filler: embeds to zero, is never predicted
     <bos>           first step of a document
     <cont>          first step of a document whose true start was cut off
     <null>          a dropped condition, in place
     <wait>          a step in which nothing is due (input only; keeps a step from being all filler)
     <end.STREAM>    the true end of a stream
+    <to.STREAM>     what follows is that stream (layouts that switch by spans)
     <mask.BLOCK>    a masked code of that block
+
+A vocabulary is a text tokenizer and a list of parts, the first from `build`, one more for each `grow`; blocks and ids
+follow from them (`hocket.vocab.blocks`).
 """
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from hocket.errors import InputError, did_you_mean
-from hocket.vocab.text import TextTokenizer, load_tokenizer
+from hocket.vocab import saving
+from hocket.vocab.blocks import ALIGNED_TEXT, SPECIAL, TEXT, UNUSED, Block, Part, check, completed, joined, lay_out
+from hocket.vocab.codes import Array, add_offsets, remove_offsets
+from hocket.vocab.spelling import Speller
+from hocket.vocab.text import TextTokenizer
 
-TEXT = "text"
-SPECIAL = "special"
-FILE_NAME = "vocabulary.json"
-
-
-@dataclass(frozen=True)
-class Block:
-    """A named half-open range of ids: `[start, start + size)`."""
-
-    name: str
-    start: int
-    size: int
-
-    @property
-    def stop(self) -> int:
-        return self.start + self.size
+Sizes = Mapping[str, Sequence[int]]
+Groups = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,92 +43,257 @@ class Vocabulary:
     """Blocks and special tokens of one model. Make it with `Vocabulary.build` or `Vocabulary.load`."""
 
     text: TextTokenizer | None
-    streams: dict[str, tuple[int, ...]]
-    """Codebook sizes of each code stream, level 0 first."""
-    codecs: dict[str, str]
-    """Fingerprint of the codec behind each code stream, where it is known."""
-    blocks: tuple[Block, ...]
-    specials: dict[str, int]
-    """Ids of the special tokens by name."""
+    text_rows: int
+    """Rows of the text block: the tokenizer's ids and those of the text model that no token has. 0 without text."""
+    parts: tuple[Part, ...]
 
     @classmethod
     def build(
         cls,
         text: TextTokenizer | None = None,
-        streams: Mapping[str, Sequence[int]] | None = None,
+        streams: Sizes | None = None,
         codecs: Mapping[str, str] | None = None,
+        *,
+        text_rows: int | None = None,
+        share: Mapping[str, str] | None = None,
+        tokens: Groups | None = None,
+        reserved: Mapping[str, int] | None = None,
     ) -> "Vocabulary":
-        """Lays out the id space for a text tokenizer and code streams.
+        """Lays out the id space.
 
         Args:
             text: tokenizer of the `text` stream, or None for a vocabulary without text.
             streams: codebook sizes by stream, such as `{"audio": [1024] * 8}`.
             codecs: codec fingerprints by stream; they enter the vocabulary's fingerprint.
+            text_rows: embedding rows of the pretrained text model, at least the tokenizer's size (the default).
+            share: streams that use another's blocks, such as `{"user": "audio"}`.
+            tokens: named tokens by group, such as `{"language": ["en", "de"]}`; each group is a one-level stream.
+            reserved: sizes of plain blocks by name, such as `{"image": 8192}`; each is a one-level stream.
 
         Raises:
-            InputError: no stream at all, a reserved or malformed stream name, or a codebook without entries.
+            InputError: no stream at all, a reserved, taken or malformed name, an empty block, or text rows too few.
         """
-        sizes = {name: tuple(int(s) for s in levels) for name, levels in (streams or {}).items()}
-        _check_streams(sizes, has_text=text is not None)
-        levels = {f"{name}.{k}": size for name, per_level in sizes.items() for k, size in enumerate(per_level)}
-        names = ["<none>", "<bos>", "<cont>", "<null>", "<wait>"]
-        names += [f"<end.{stream}>" for stream in ([TEXT] if text else []) + list(sizes)]
-        names += [f"<mask.{block}>" for block in levels]
-        block_sizes = ({TEXT: text.size} if text else {}) | {SPECIAL: len(names)} | levels
-        blocks, start = [], 0
-        for name, size in block_sizes.items():
-            blocks.append(Block(name, start, size))
-            start += size
-        first_special = next(b.start for b in blocks if b.name == SPECIAL)
-        return cls(
-            text=text,
-            streams=sizes,
-            codecs=dict(codecs or {}),
-            blocks=tuple(blocks),
-            specials={name: first_special + i for i, name in enumerate(names)},
-        )
+        part = Part.of(streams, codecs, share, tokens, reserved)
+        if not part.names and text is None:
+            raise InputError("a vocabulary needs a text tokenizer or at least one code stream")
+        text_size = text.size if text else 0
+        rows = text_size if text_rows is None else text_rows
+        if rows < text_size or (rows and text is None):
+            owner = f"the text tokenizer has {text_size} ids" if text else "there is no text tokenizer"
+            raise InputError(f"text_rows is {rows}, but {owner}")
+        return cls(text=text, text_rows=rows, parts=())._extended(part)
+
+    def grow(
+        self,
+        streams: Sizes | None = None,
+        codecs: Mapping[str, str] | None = None,
+        *,
+        share: Mapping[str, str] | None = None,
+        tokens: Groups | None = None,
+        reserved: Mapping[str, int] | None = None,
+    ) -> "Vocabulary":
+        """A larger vocabulary in which every id of this one means what it did; new ids follow the last.
+
+        Args:
+            streams, codecs, share, tokens, reserved: what is new, as in `build`.
+
+        Raises:
+            InputError: nothing is new, or a name is malformed or taken.
+        """
+        part = Part.of(streams, codecs, share, tokens, reserved)
+        if not part.names and not part.share:
+            raise InputError("a vocabulary grows by streams, tokens or reserved blocks; none were given")
+        return self._extended(part)
+
+    def _extended(self, part: Part) -> "Vocabulary":
+        """This vocabulary with one more part after those that it has."""
+        part = completed(part, self._all)
+        check(part, self._all)
+        return Vocabulary(text=self.text, text_rows=self.text_rows, parts=(*self.parts, part))
+
+    # --- what there is ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _all(self) -> Part:
+        return joined(self.parts)
+
+    @cached_property
+    def _layout(self) -> tuple[tuple[Block, ...], dict[str, int]]:
+        blocks, specials = lay_out(self.text.size if self.text else None, self.text_rows, self.parts)
+        return tuple(blocks), specials
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """All blocks in the order of their ids, without a gap."""
+        return self._layout[0]
+
+    @property
+    def specials(self) -> dict[str, int]:
+        """Ids of the special tokens by name."""
+        return self._layout[1]
+
+    @property
+    def streams(self) -> dict[str, tuple[int, ...]]:
+        """Codebook sizes of each code stream, level 0 first."""
+        return self._all.streams
+
+    @property
+    def codecs(self) -> dict[str, str]:
+        """Fingerprint of the codec behind each code stream, where it is known."""
+        return self._all.codecs
+
+    @property
+    def share(self) -> dict[str, str]:
+        """Streams that use the blocks of another stream, and which."""
+        return self._all.share
+
+    @property
+    def tokens(self) -> dict[str, tuple[str, ...]]:
+        """Names of the tokens of each group."""
+        return self._all.tokens
+
+    @property
+    def reserved(self) -> dict[str, int]:
+        """Sizes of the plain blocks."""
+        return self._all.reserved
+
+    @property
+    def all_streams(self) -> tuple[str, ...]:
+        """Every name that `ids` and `codes` take: text, aligned text, code streams, reserved blocks, token groups."""
+        return (*((TEXT, ALIGNED_TEXT) if self.text else ()), *self._all.names)
 
     @property
     def size(self) -> int:
         """The number of ids."""
         return self.blocks[-1].stop
 
+    # --- names and ids ----------------------------------------------------------------------------------------------
+
     def __getitem__(self, name: str) -> Block:
-        for block in self.blocks:
-            if block.name == name:
-                return block
-        raise InputError(f'the vocabulary has no block "{name}"' + did_you_mean(name, [b.name for b in self.blocks]))
+        if name not in self._by_name:
+            raise InputError(f'the vocabulary has no block "{name}"' + did_you_mean(name, self._by_name))
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> dict[str, Block]:
+        """Blocks by name; those of a stream that shares stand under its own name too."""
+        blocks = {block.name: block for block in self.blocks}
+        for name, owner in self.share.items():
+            blocks |= {f"{name}.{k}": blocks[f"{owner}.{k}"] for k in range(len(self.streams[name]))}
+        return blocks
+
+    @cached_property
+    def _named(self) -> dict[str, int]:
+        """Ids by name: special tokens, tokens of groups, and the masks of shared blocks under both names."""
+        groups = {f"<{g}.{t}>": self[g].start + i for g, names in self.tokens.items() for i, t in enumerate(names)}
+        masks = {
+            f"<mask.{name}>": self.specials[f"<mask.{b.name}>"] for name, b in self._by_name.items() if name != b.name
+        }
+        return self.specials | groups | masks
+
+    @cached_property
+    def _names(self) -> dict[int, str]:
+        """Names of the ids that have one of their own."""
+        own = {token_id: name for name, token_id in reversed(self._named.items())}
+        unused = self._by_name.get(UNUSED, Block(UNUSED, 0, 0))
+        return own | {i: f"<{UNUSED}:{i}>" for i in range(unused.start, unused.stop)}
 
     def id(self, special: str) -> int:
-        """The id of a special token such as `<bos>`."""
-        if special not in self.specials:
-            raise InputError(f"the vocabulary has no special token {special}" + did_you_mean(special, self.specials))
-        return self.specials[special]
+        """The id of a special token such as `<bos>`, or of a token of a group such as `<language.en>`."""
+        if special not in self._named:
+            raise InputError(f"the vocabulary has no special token {special}" + did_you_mean(special, self._named))
+        return self._named[special]
 
-    def offsets(self, stream: str) -> tuple[int, ...]:
-        """What to add to a code of each level to get its id; one entry for the text stream."""
-        if stream == TEXT:
-            return (self[TEXT].start,)
-        return tuple(self[f"{stream}.{k}"].start for k in range(self.levels(stream)))
+    def code(self, group: str, token: str) -> int:
+        """The code of a token within its group: `code("language", "en")`."""
+        if group not in self.tokens:
+            raise InputError(f'the vocabulary has no token group "{group}"' + did_you_mean(group, self.tokens))
+        if token not in self.tokens[group]:
+            raise InputError(f'"{group}" has no token "{token}"' + did_you_mean(token, self.tokens[group]))
+        return self.tokens[group].index(token)
 
-    def levels(self, stream: str) -> int:
-        """K, the number of levels of a stream (1 for text)."""
-        if stream == TEXT and self.text is not None:
-            return 1
-        if stream not in self.streams:
-            known = [*self.streams, *([TEXT] if self.text else [])]
-            raise InputError(f'the vocabulary has no stream "{stream}"' + did_you_mean(stream, known))
-        return len(self.streams[stream])
+    def name_of(self, token_id: int) -> str:
+        """A readable name: `<bos>`, `<language.en>`, `audio.3:517`, `text:42`, `<unused:151800>`."""
+        if token_id in self._names:
+            return self._names[token_id]
+        if not 0 <= token_id < self.size:
+            raise InputError(f"id {token_id} is outside the vocabulary of {self.size} ids")
+        block = self.blocks[bisect_right(self.blocks, token_id, key=lambda b: b.start) - 1]
+        return f"{block.name}:{token_id - block.start}"
 
-    def ranges(self, legal: Sequence[str]) -> tuple[tuple[int, int], ...]:
-        """Half-open id ranges of a legal set given as block and special token names, ascending."""
+    def ranges(self, legal: Iterable[str]) -> tuple[tuple[int, int], ...]:
+        """Half-open id ranges of a legal set given as names of blocks, special tokens and tokens of groups.
+
+        They ascend; ranges that touch or overlap are one.
+        """
         spans = []
         for name in legal:
-            if name.startswith("<"):
-                spans.append((self.id(name), self.id(name) + 1))
-            else:
-                spans.append((self[name].start, self[name].stop))
-        return tuple(sorted(spans))
+            start = self.id(name) if name.startswith("<") else self[name].start
+            spans.append((start, start + 1 if name.startswith("<") else self[name].stop))
+        merged: list[tuple[int, int]] = []
+        for start, stop in sorted(spans):
+            if merged and start <= merged[-1][1]:
+                start, stop = merged[-1][0], max(stop, merged.pop()[1])
+            merged.append((start, stop))
+        return tuple(merged)
+
+    def shares(self, a: str, b: str) -> bool:
+        """Whether two block names mean the same ids, so that two live rows of one step could not be told apart."""
+        first, second = (self[TEXT if name == ALIGNED_TEXT else name] for name in (a, b))
+        return first == second
+
+    # --- codes and ids ----------------------------------------------------------------------------------------------
+
+    def levels(self, stream: str) -> int:
+        """K, the number of levels of a stream (1 for text, token groups and reserved blocks)."""
+        if stream not in self.all_streams:
+            raise InputError(f'the vocabulary has no stream "{stream}"' + did_you_mean(stream, self.all_streams))
+        return len(self.streams.get(stream, (1,)))
+
+    def offsets(self, stream: str) -> tuple[int, ...]:
+        """What to add to a code of each level to get its id."""
+        n_levels = self.levels(stream)
+        if stream in self.streams:
+            return tuple(self[f"{stream}.{k}"].start for k in range(n_levels))
+        return (self[TEXT if stream == ALIGNED_TEXT else stream].start,)
+
+    def sizes(self, stream: str) -> tuple[int, ...]:
+        """The number of codes of each level. That of aligned text counts the unused text rows, which are not legal."""
+        return tuple(ranges[-1][1] for ranges in self._legal(stream))
+
+    def _legal(self, stream: str) -> list[tuple[tuple[int, int], ...]]:
+        """By level, half-open ranges of legal codes."""
+        if self.levels(stream) and stream in self.streams:
+            return [((0, size),) for size in self.streams[stream]]
+        if stream == ALIGNED_TEXT:
+            return [self.ranges([TEXT, "<pad>", "<epad>"])]
+        return [((0, self[stream].size),)]
+
+    def ids(self, stream: str, codes: Array, *, first_level: int = 0) -> Array:
+        """Ids of codes `[…, T, K]`, or `[T]` for one level; numpy or torch, on any device. The result is int64.
+
+        Args:
+            stream: any of `all_streams`.
+            codes: K levels from `first_level` on; fewer than the stream has are fine.
+            first_level: the level of the first column.
+
+        Raises:
+            InputError: says which frame and level holds a code that the level does not have.
+        """
+        return add_offsets(codes, stream, first_level, self.offsets(stream), self._legal(stream))
+
+    def codes(self, stream: str, ids: Array, *, first_level: int = 0) -> Array:
+        """Codes of ids; the inverse of `ids`, with the same shapes.
+
+        Raises:
+            InputError: says which frame and level holds which token that is none of the level's.
+        """
+        return remove_offsets(ids, stream, first_level, self.offsets(stream), self._legal(stream), self._say)
+
+    def _say(self, token_id: int) -> str:
+        return self.name_of(token_id) if 0 <= token_id < self.size else f"id {token_id}"
+
+    # --- text and strings -------------------------------------------------------------------------------------------
 
     def encode_text(self, text: str) -> list[int]:
         """Token numbers of `text` within the text block (the block's offset not yet added)."""
@@ -148,64 +308,70 @@ class Vocabulary:
             raise InputError("this vocabulary has no text tokenizer; train with vocab.text_size above 0")
         return self.text
 
-    def name_of(self, token_id: int) -> str:
-        """A readable name: `<bos>`, `audio.3:517`, `text:42`."""
-        for name, special in self.specials.items():
-            if special == token_id:
-                return name
-        for block in self.blocks:
-            if block.start <= token_id < block.stop:
-                return f"{block.name}:{token_id - block.start}"
-        raise InputError(f"id {token_id} is outside the vocabulary of {self.size} ids")
+    @cached_property
+    def speller(self) -> Speller:
+        """What turns ids into a string and back, made at the first use (0.2 s for 8 levels of 2048)."""
+        n_text = self.text.size if self.text else 0
+        names = [self.name_of(i) for i in range(n_text, self.size)]
+        aliases = {name: block.name for name, block in self._by_name.items() if name != block.name}
+        sizes = {b.name: b.size for b in self.blocks if b.name.split(".")[0] not in (TEXT, SPECIAL, UNUSED)}
+        return Speller(self.text, names, {n: s for n, s in sizes.items() if n not in self.tokens}, aliases)
+
+    def spell(self, ids: Iterable[int], *, strict: bool = False) -> str:
+        """A flat sequence of ids as a string: `please hold<to.audio><audio.0:517>…`.
+
+        Text that the tokenizer would read back otherwise, such as half a word, is spelled `<text:ID>` a token, which
+        `read` understands and an exported tokenizer does not.
+
+        Args:
+            ids: any ids of the vocabulary.
+            strict: refuse what an exported tokenizer would not read back to the same ids.
+
+        Raises:
+            InputError: an id is outside the vocabulary, or `strict` and text cannot be spelled plainly.
+        """
+        return self.speller.spell([int(i) for i in ids], strict=strict)
+
+    def read(self, string: str) -> list[int]:
+        """The ids of a string; the inverse of `spell`.
+
+        Raises:
+            InputError: a code is none of its block's, or there is text and the vocabulary has none.
+        """
+        return self.speller.read(string)
+
+    # --- files ------------------------------------------------------------------------------------------------------
 
     @property
     def fingerprint(self) -> str:
-        """A hash over block names, sizes and offsets, special tokens, the text tokenizer and the codecs."""
-        return hashlib.sha256(json.dumps(self._facts(), sort_keys=True).encode()).hexdigest()[:16]
+        """A hash over block names, sizes and offsets, special and named tokens, the text tokenizer and the codecs."""
+        return saving.fingerprint(self._facts())
 
     def _facts(self) -> dict:
         return {
             "blocks": [[b.name, b.start, b.size] for b in self.blocks],
             "specials": self.specials,
+            "tokens": self.tokens,
+            "share": self.share,
             "text": self.text.fingerprint if self.text else None,
             "codecs": self.codecs,
         }
 
     def save(self, folder: str | Path) -> None:
         """Writes `vocabulary.json` and, with text, the tokenizer's file."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        content = {"streams": self.streams, "fingerprint": self.fingerprint, **self._facts()}
-        (folder / FILE_NAME).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        if self.text:
-            self.text.save(folder)
+        saving.save(folder, self.text, self.text_rows, self.parts, self._facts())
 
     @classmethod
     def load(cls, folder: str | Path) -> "Vocabulary":
         """Reads a saved vocabulary.
 
         Raises:
-            InputError: the folder holds none, or its files no longer agree with the fingerprint.
+            InputError: the folder holds none, it is of another format, or its files no longer agree with the
+                fingerprint.
         """
-        path = Path(folder) / FILE_NAME
-        if not path.exists():
-            raise InputError(f"{folder} holds no vocabulary: {FILE_NAME} is missing")
-        content = json.loads(path.read_text(encoding="utf-8"))
-        text = load_tokenizer(folder) if content["text"] else None
-        vocabulary = cls.build(text, content["streams"], content["codecs"])
-        if vocabulary.fingerprint != content["fingerprint"]:
-            raise InputError(
-                f"the vocabulary in {folder} was changed after it was saved: its fingerprint is "
-                f"{vocabulary.fingerprint}, the file says {content['fingerprint']}"
-            )
+        saved = saving.read(folder)
+        vocabulary = cls(text=saved.text, text_rows=saved.text_rows, parts=())
+        for part in saved.parts:
+            vocabulary = vocabulary._extended(part)
+        saving.check(folder, vocabulary.fingerprint, saved.fingerprint)
         return vocabulary
-
-
-def _check_streams(sizes: Mapping[str, tuple[int, ...]], has_text: bool) -> None:
-    if not sizes and not has_text:
-        raise InputError("a vocabulary needs a text tokenizer or at least one code stream")
-    for name, levels in sizes.items():
-        if name in (TEXT, SPECIAL) or not name.isidentifier():
-            raise InputError(f'"{name}" cannot name a code stream; use an identifier other than "{TEXT}", "{SPECIAL}"')
-        if not levels or min(levels) < 1:
-            raise InputError(f'stream "{name}" has codebook sizes {list(levels)}; each level needs at least one entry')

@@ -1,4 +1,5 @@
 import itertools
+import json
 
 import pytest
 import sentencepiece
@@ -79,7 +80,9 @@ def test_fingerprint_sees_codec_sizes_and_text(bpe):
 def test_an_edited_vocabulary_is_refused(tmp_path):
     Vocabulary.build(None, {"audio": [16, 8]}).save(tmp_path)
     path = tmp_path / "vocabulary.json"
-    path.write_text(path.read_text().replace('"streams": {\n  "audio": [\n   16', '"streams": {\n  "audio": [\n   17'))
+    content = json.loads(path.read_text())
+    content["parts"][0]["streams"]["audio"][0] = 17
+    path.write_text(json.dumps(content))
     with pytest.raises(InputError, match="changed after it was saved"):
         Vocabulary.load(tmp_path)
 

@@ -4,22 +4,38 @@ Owns the layout algebra. A layout is a small expression over named streams; its 
 with an exact inverse, and everything else (readiness, legality, forced cells, rates, drawings) is derived from it.
 """
 
+from hocket.interleave.composites import Alternate, Concat, Lead, Multispeaker, Stack
 from hocket.interleave.cursor import Cursor
 from hocket.interleave.draw import draw_svg, draw_text
-from hocket.interleave.layout import Concat, Delay, Flatten, Layout, Parallel, Text
-from hocket.interleave.parse import layout_names, load_layout
-from hocket.interleave.plan import Plan
+from hocket.interleave.layout import Layout, Leaf
+from hocket.interleave.nodes import CoarseFirst, Delay, Flatten, Marker, Parallel, Repeat, Text
+from hocket.interleave.parse import Scheme, Stage, layout_names, load_layout, load_scheme
+from hocket.interleave.plan import Plan, PlanBatch
+from hocket.interleave.registry import register
 from hocket.interleave.stream import StreamRef
-from hocket.interleave.transforms import align_text, deduplicate, reduplicate, unalign_text, words_within
+from hocket.interleave.transforms import align_text, deduplicate, reduplicate, unalign_text
+from hocket.interleave.weights import LossWeights
 
 __all__ = [
+    "Alternate",
+    "CoarseFirst",
     "Concat",
     "Cursor",
     "Delay",
     "Flatten",
     "Layout",
+    "Lead",
+    "Leaf",
+    "LossWeights",
+    "Marker",
+    "Multispeaker",
     "Parallel",
     "Plan",
+    "PlanBatch",
+    "Repeat",
+    "Scheme",
+    "Stack",
+    "Stage",
     "StreamRef",
     "Text",
     "align_text",
@@ -28,7 +44,8 @@ __all__ = [
     "draw_text",
     "layout_names",
     "load_layout",
+    "load_scheme",
     "reduplicate",
+    "register",
     "unalign_text",
-    "words_within",
 ]

@@ -2,16 +2,18 @@
 
 A stream that is *open* has a limit instead of a length: its leader may choose `<end>` at any frame up to there. The
 cursor follows the plan for the limits; when a stream ends at frame T, it goes on along the plan for T. That is sound
-because every layout here is stable up to the decision: the two plans agree on all steps up to the end marker's, which
-`check` asserts and the tests run through for every layout.
+because every layout is stable up to the decision: the two plans agree on all steps up to the end marker's, which the
+cursor asserts and the tests run through for every layout. By spans, a leader may also choose `<to.STREAM>`: the turn
+ends there, and one of that stream begins, open up to its limit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from hocket.interleave.layout import Layout
 from hocket.interleave.plan import Plan
+from hocket.interleave.spans import Spans, find_turns, freeze_spans
 
 
 class Cursor:
@@ -22,27 +24,63 @@ class Cursor:
         lengths: frames of the streams that are given whole.
         limits: most frames of each stream that is open.
         start: `<bos>` or `<cont>`.
+        given: streams that are never predicted.
+        spans, seed: for layouts by spans: the turns so far, the last of them open.
     """
 
-    def __init__(self, layout: Layout, lengths: Mapping[str, int], limits: Mapping[str, int], start: str = "<bos>"):
-        self._layout, self._start = layout, start
+    def __init__(
+        self,
+        layout: Layout,
+        lengths: Mapping[str, int],
+        limits: Mapping[str, int],
+        start: str = "<bos>",
+        *,
+        given: Iterable[str] = (),
+        spans: Spans | None = None,
+        seed: int = 0,
+    ):
+        self._layout, self._start, self._given = layout, start, tuple(given)
         self._lengths, self._open = {**lengths, **limits}, set(limits)
-        self._ended = set(lengths)
+        self._turns = None
+        if spans is not None:
+            self._turns = find_turns(layout.span_nodes()[0], freeze_spans(spans), self._lengths, seed)
         self.plan = self._compile()
 
     def close(self, stream: str, n_frames: int, step: int) -> Plan:
         """The stream's leader chose `<end>` at `step`, after `n_frames` frames. Returns the plan to follow now."""
-        assert stream in self._open, f"{stream} is not open"
+        return self.close_all({stream: n_frames}, step)
+
+    def close_all(self, n_frames: Mapping[str, int], step: int) -> Plan:
+        """Several streams ended at one step."""
         before = self.plan
-        self._open.discard(stream)
-        self._ended.add(stream)
-        self._lengths[stream] = n_frames
+        for stream, n in n_frames.items():
+            assert stream in self._open, f"{stream} is not open"
+            self._open.discard(stream)
+            self._lengths[stream] = n
+            if self._turns is not None:
+                self._turns = [
+                    (name, min(a, n), min(b, n)) if name == stream else (name, a, b) for name, a, b in self._turns
+                ]
+        return self._follow(before, step)
+
+    def switch(self, stream: str, n_frames: int, to: str, step: int) -> Plan:
+        """The leader of `stream` chose `<to.TO>` at `step`, after `n_frames` of its frames: its turn is over."""
+        assert self._turns is not None, f"{self._layout} does not go by spans"
+        before, reached = self.plan, {name: stop for name, _, stop in self._turns}
+        last = max(i for i, turn in enumerate(self._turns) if turn[0] == stream and turn[1] <= n_frames)
+        kept = self._turns[:last]
+        reached = dict.fromkeys(self._lengths, 0) | {name: stop for name, _, stop in kept}
+        kept.append((stream, self._turns[last][1], n_frames))
+        self._turns = [*kept, (to, reached[to], self._lengths[to])]
+        return self._follow(before, step)
+
+    def _follow(self, before: Plan, step: int) -> Plan:
         self.plan = self._compile()
         self._check(before, step)
         return self.plan
 
     def _compile(self) -> Plan:
-        return self._layout.plan(self._lengths, start=self._start, ended=self._ended)
+        return self._layout.plan(self._lengths, start=self._start, given=self._given, spans=self._turns)
 
     def _check(self, before: Plan, step: int) -> None:
         """The cells up to the decision stay where they were."""

@@ -1,31 +1,29 @@
-"""The nodes of the layout algebra.
+"""What a layout is: a tree of nodes that says which code sits in which cell, and all that follows from it.
 
-    Parallel(audio)           Delay(audio)              Flatten(audio)        Flatten(audio, order="level")
-    frame  0 1 2 .            frame  0 1 2 .            0 0 1 1 2 2 .         0 1 2 . 0 1 2
-    row 0  a b c E            row 0  a b c E            a x b y c z E         a b c E x y z
-    row 1  x y z .            row 1  . x y z
+A node defines how its runs are painted (`measure`, `paint`); a leaf needs one formula, `steps`. Everything else is
+derived here once: streams, legal sets, leaders, numbers of steps, rates, and plans for one document or many.
 
-`E` is `<end.audio>`, which only the stream's leader (its least delayed, lowest level) may predict; `.` is `<none>`.
-Step 0 of every document is `<bos>` (or `<cont>`) in row 0; the nodes begin at step 1.
-
-A node is a layout, and a layout is a frozen value: it can be compared, hashed, printed as an expression and read
-back. `T` is a number of frames (tokens for text), `R` rows, `K` levels.
+A layout is a frozen value: it can be compared, hashed, printed as an expression and read back. `T` is a number of
+frames (tokens for text), `R` rows, `K` levels, `P` runs, `B` documents.
 """
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property, lru_cache
 
 import numpy as np
 
 from hocket.errors import InputError, did_you_mean
-from hocket.interleave.plan import Canvas, Plan
-from hocket.interleave.stream import StreamRef
-from hocket.vocab.vocabulary import TEXT
+from hocket.interleave.compiling import STARTS, find_work, paint_plan, warn_of_late_conditions
+from hocket.interleave.painting import Painter, Runs, Work
+from hocket.interleave.plan import Plan, PlanBatch
+from hocket.interleave.spans import Spans, freeze_spans
+from hocket.interleave.stream import ONE_LEVEL, FrameRates, StreamRef
 
 Lengths = Mapping[str, int]
+CACHED_PLANS = 512  # of about 18 bytes a cell: 150 MB where all are of 12,000 cells
 
 
 class Layout(ABC):
@@ -43,15 +41,44 @@ class Layout(ABC):
     def n_rows(self) -> int:
         """R, the number of rows that the model reads at each step."""
 
+    @property
     @abstractmethod
-    def leaves(self) -> Iterable["Leaf"]:
-        """The nodes that place codes, in the order of time."""
+    def is_online(self) -> bool:
+        """A longer example has the same cells up to the shorter one's end."""
 
     @abstractmethod
-    def resolve(self, levels: Mapping[str, int]) -> "Layout":
-        """The same layout with the number of levels of each stream filled in."""
+    def resolve(self, levels: Mapping[str, int], rates: FrameRates) -> "Layout":
+        """The same layout with the number of levels of each stream, and times as frames, filled in."""
 
-    # --- what follows for all ---------------------------------------------------------------------------------------
+    @abstractmethod
+    def measure(self, work: Work) -> np.ndarray:
+        """Steps that each run takes: int64 `[P]`."""
+
+    @abstractmethod
+    def paint(self, painter: Painter, work: Work, start_P: np.ndarray, row: int) -> None:
+        """Places the runs, which begin at steps `start_P`, into rows from `row` on."""
+
+    @property
+    def children(self) -> tuple["Layout", ...]:
+        """The nodes directly below."""
+        return ()
+
+    @property
+    def period(self) -> int:
+        """After how many frames of each stream the pattern of steps repeats."""
+        return math.lcm(*(child.period for child in self.children)) if self.children else 1
+
+    # --- the tree ---------------------------------------------------------------------------------------------------
+
+    def walk(self) -> Iterator["Layout"]:
+        """This node and all below it, in the order in which they are written."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+    def leaves(self) -> tuple["Leaf", ...]:
+        """The nodes that place codes, in the order in which they are written."""
+        return tuple(node for node in self.walk() if isinstance(node, Leaf))
 
     @cached_property
     def streams(self) -> dict[str, int]:
@@ -62,9 +89,7 @@ class Layout(ABC):
         """
         levels: dict[str, list[int]] = {}
         for leaf in self.leaves():
-            ref = leaf.ref
-            ref.n_levels  # noqa: B018  (raises where the number of levels is unknown)
-            levels.setdefault(ref.name, []).extend(range(ref.start, ref.stop or 0))
+            levels.setdefault(leaf.ref.name, []).extend(range(leaf.ref.start, leaf.ref.start + leaf.ref.n_levels))
         for name, found in levels.items():
             if sorted(found) != list(range(len(found))):
                 raise InputError(
@@ -76,19 +101,10 @@ class Layout(ABC):
     @cached_property
     def symbols(self) -> tuple[str, ...]:
         """Names of the special tokens that this layout places; filler is the first."""
-        return ("<none>", "<bos>", "<cont>", "<wait>", *(f"<end.{stream}>" for stream in self.streams))
-
-    @cached_property
-    def legal_sets(self) -> tuple[tuple[str, ...], ...]:
-        """What a cell may hold, as names of blocks and special tokens. Set 0 is empty: never predicted."""
-        sets: list[tuple[str, ...]] = [()]
-        for leaf in self.leaves():
-            leads = self.leaders[leaf.ref.name] is leaf
-            for column in range(leaf.ref.n_levels):
-                block = (leaf.ref.block(leaf.ref.start + column),)
-                is_leader = leads and column == leaf.leader
-                sets.append((*block, f"<end.{leaf.ref.name}>") if is_leader else block)
-        return tuple(sets)
+        ends = [f"<end.{stream}>" for stream in self.streams]
+        switches = [f"<to.{stream}>" for node in self.span_nodes() for stream in node.part_streams]
+        markers = dict.fromkeys(node.token for node in self.walk() if isinstance(node, Constant))
+        return ("<none>", "<bos>", "<cont>", "<wait>", *ends, *switches, *markers)
 
     @cached_property
     def leaders(self) -> dict[str, "Leaf"]:
@@ -100,63 +116,194 @@ class Layout(ABC):
                 leaders[leaf.ref.name] = leaf
         return leaders
 
-    def plan(self, lengths: Lengths, *, start: str = "<bos>", ended: Iterable[str] | None = None) -> Plan:
-        """Compiles the layout for given lengths.
+    @cached_property
+    def legal_sets(self) -> tuple[tuple[str, ...], ...]:
+        """What a cell may hold, as names of blocks and special tokens. Set 0 is empty: never predicted."""
+        sets: list[tuple[str, ...]] = [()]
+        switches = {leaf: node.switches for node in self.span_nodes() for leaf in node.leaves()}
+        for leaf in self.leaves():
+            leads = self.leaders[leaf.ref.name] is leaf
+            for column in range(leaf.ref.n_levels):
+                legal = leaf.ref.legal(leaf.ref.start + column)
+                ends = (f"<end.{leaf.ref.name}>", *switches.get(leaf, ()))
+                sets.append((*legal, *ends) if leads and column == leaf.leader else legal)
+        return (*sets, *(node.switches for node in self.span_nodes()))
+
+    @cached_property
+    def legal_cells(self) -> tuple[tuple[str, int] | None, ...]:
+        """Stream and level that each legal set belongs to; None for the empty one and for a choice of stream."""
+        cells: list[tuple[str, int] | None] = [None]
+        for leaf in self.leaves():
+            cells += [(leaf.ref.name, leaf.ref.start + column) for column in range(leaf.ref.n_levels)]
+        return (*cells, *(None for _ in self.span_nodes()))
+
+    @cached_property
+    def first_legal(self) -> dict["Layout", int]:
+        """The legal set of each leaf's first level, and of the first choice of each `Alternate` by spans."""
+        found: dict[Layout, int] = {}
+        index = 1
+        for leaf in self.leaves():
+            found[leaf] = index
+            index += leaf.ref.n_levels
+        found.update((node, index + i) for i, node in enumerate(self.span_nodes()))
+        return found
+
+    def span_nodes(self) -> "tuple[SpanNode, ...]":
+        """The nodes that alternate by spans."""
+        return tuple(node for node in self.walk() if isinstance(node, SpanNode) and node.spans is not None)
+
+    # --- plans ------------------------------------------------------------------------------------------------------
+
+    def plan(
+        self,
+        lengths: Lengths,
+        *,
+        start: str = "<bos>",
+        ended: Iterable[str] | None = None,
+        given: Iterable[str | StreamRef] = (),
+        spans: Spans | None = None,
+        seed: int = 0,
+    ) -> Plan:
+        """Compiles the layout for a document of given lengths. Plans are cached.
 
         Args:
             lengths: frames (tokens for text) by stream.
             start: `<bos>`, or `<cont>` for a document whose true start was cut off.
             ended: streams that truly end here and so carry `<end.STREAM>`; all of them unless given.
+            given: streams, or levels of them as `audio[:4]`, that are never predicted (conditions, the other speaker).
+            spans: for `Alternate(…, spans=…)`: the boundaries of the units (words, turns) by stream, each from 0 to the
+                stream's length; or the turns themselves as `(stream, first, stop)`.
+            seed: fixes the random choice of spans.
 
         Raises:
-            InputError: a stream is missing, unknown, or has a negative length.
+            InputError: a stream is missing, unknown, or has a negative length; spans are missing or do not fit.
         """
         names = tuple(self.streams)
-        self._check(lengths)
-        closed = frozenset(names if ended is None else ended)
-        if start not in ("<bos>", "<cont>"):
-            raise InputError(f"a document starts with <bos> or <cont>, not {start}")
-        return _compile(self, tuple(int(lengths[name]) for name in names), start, closed)
+        self._check_lengths(lengths)
+        _check_start(start)
+        closed, fixed = self._some(ended, names), self.find_levels(given)
+        frozen = freeze_spans(spans) if spans is not None else None
+        key = tuple(int(lengths[name]) for name in names)
+        return _compile(self, key, start, closed, fixed, frozen, seed if frozen else 0)
 
-    def paint(self, canvas: Canvas, lengths: Lengths, ended: frozenset[str]) -> int:
-        """Writes every leaf's cells onto a canvas, from step 1 on, and returns the number of steps."""
-        step, legal = 1, 1
-        for leaf in self.leaves():
-            name, n_levels = leaf.ref.name, leaf.ref.n_levels
-            n_frames, ends = lengths[name], name in ended and self._leads(leaf)
-            step_TK, row_TK = leaf.cells(n_frames, ends)
-            canvas.place_codes(name, leaf.ref.start, step_TK + step, row_TK, legal + np.arange(n_levels))
-            if ends:
-                end_step, row = leaf.end_cell(n_frames)
-                canvas.place_end(name, n_frames, step + end_step, row, legal + leaf.leader)
-            step += int(leaf.n_steps(np.asarray(n_frames), ends))
-            legal += n_levels
-        return step
+    def batch(
+        self,
+        lengths: Mapping[str, Sequence[int] | np.ndarray],
+        *,
+        start: str | Sequence[str] = "<bos>",
+        ended: Mapping[str, Sequence[bool] | np.ndarray] | Iterable[str] | None = None,
+        given: Iterable[str | StreamRef] = (),
+        spans: Sequence[Spans] | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> PlanBatch:
+        """Compiles the layout for B documents at once, end to end and without padding.
 
-    def count_steps(self, lengths: Mapping[str, np.ndarray | int], ended: bool = True) -> np.ndarray:
-        """Steps of documents of these lengths, `<bos>` included; vectorised over arrays of lengths."""
-        self._check(lengths)
-        total = np.asarray(1)
-        for leaf in self.leaves():
-            total = total + leaf.n_steps(np.asarray(lengths[leaf.ref.name]), ended and self._leads(leaf))
-        return total
+        Args:
+            lengths: frames of each document by stream, `[B]`.
+            start: one for all, or one each.
+            ended: streams that truly end: for all documents, or a bool `[B]` by stream.
+            given: streams, or levels of them, that are never predicted.
+            spans, seeds: one each, for `Alternate(…, spans=…)`.
 
-    def steps_per_frame(self) -> dict[str, Fraction]:
-        """By stream, how many steps one more frame costs in the long run."""
-        per_frame: dict[str, Fraction] = dict.fromkeys(self.streams, Fraction(0))
-        for leaf in self.leaves():
-            per_frame[leaf.ref.name] += leaf.frame_cost
-        return per_frame
+        Raises:
+            InputError: as `plan`.
+        """
+        self._check_lengths(lengths)
+        arrays = {name: np.asarray(lengths[name], dtype=np.int64).reshape(-1) for name in self.streams}
+        if len({len(array) for array in arrays.values()}) > 1:
+            raise InputError(
+                f"a batch needs one length a document of each stream, not { {n: len(a) for n, a in arrays.items()} }"
+            )
+        n_documents = len(next(iter(arrays.values())))
+        starts = (start,) * n_documents if isinstance(start, str) else tuple(start)
+        for name in set(starts):
+            _check_start(name)
+        if isinstance(ended, Mapping):
+            ends = {n: np.broadcast_to(np.asarray(ended.get(n, False), dtype=bool), n_documents) for n in self.streams}
+        else:
+            closed = self._some(ended, tuple(self.streams))
+            ends = {name: np.full(n_documents, name in closed) for name in self.streams}
+        frozen = [freeze_spans(s) for s in spans] if spans is not None else None
+        fixed = self.find_levels(given)
+        return paint_plan(PlanBatch, self, arrays, starts, ends, fixed, frozen, seeds or (0,) * n_documents)
 
-    def steps_per_second(self, frame_rates: Mapping[str, Fraction | int]) -> Fraction:
-        """Steps that one second of the streams in `frame_rates` (Hz) costs; streams without a rate are left out."""
-        per_frame = self.steps_per_frame()
-        return sum((per_frame[name] * Fraction(rate) for name, rate in frame_rates.items()), Fraction(0))
+    def count_steps(
+        self,
+        lengths: Mapping[str, np.ndarray | int],
+        ended: bool = True,
+        *,
+        spans: Sequence[Spans] | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> np.ndarray:
+        """Steps of documents of these lengths, the first one included; vectorised over arrays of lengths.
 
-    def _leads(self, leaf: "Leaf") -> bool:
-        return self.leaders[leaf.ref.name] is leaf
+        `Alternate` by spans needs `spans` (and `seeds`), one a document; without them each stream has one turn.
+        """
+        self._check_lengths(lengths)
+        arrays = np.broadcast_arrays(*(np.asarray(lengths[name], dtype=np.int64) for name in self.streams))
+        flat = {name: array.reshape(-1) for name, array in zip(self.streams, arrays, strict=True)}
+        ends = {name: np.full(len(array), ended) for name, array in flat.items()}
+        frozen = [freeze_spans(s) for s in spans] if spans is not None else None
+        if self.span_nodes() and frozen is None:
+            frozen = [tuple((name, 0, int(flat[name][b])) for name in flat) for b in range(arrays[0].size)]
+        work = find_work(self, flat, ends, frozen, seeds or (0,) * arrays[0].size)
+        return 1 + self.measure(work).reshape(arrays[0].shape)
 
-    def _check(self, lengths: Mapping) -> None:
+    # --- rates ------------------------------------------------------------------------------------------------------
+
+    def steps_per_second(self, frame_rates: FrameRates) -> Fraction:
+        """Steps that one second of the streams in `frame_rates` (Hz) costs in the long run; exact.
+
+        Streams without a rate are left out: text costs nothing here.
+        """
+        rates = {name: Fraction(frame_rates[name]) for name in self.streams if name in frame_rates}
+        seconds = self.period * math.lcm(1, *(rate.denominator for rate in rates.values()))
+        counts = [
+            int(self.count_steps({n: int(rates.get(n, 0) * seconds * times) for n in self.streams}, ended=False))
+            for times in (64, 128)
+        ]
+        return Fraction(counts[1] - counts[0], 64 * seconds)
+
+    def tokens_per_second(self, frame_rates: FrameRates) -> Fraction:
+        """Codes a second of the streams in `frame_rates` (Hz)."""
+        named = (Fraction(frame_rates[name]) * k for name, k in self.streams.items() if name in frame_rates)
+        return sum(named, Fraction(0))
+
+    def context_seconds(self, n_steps: int, frame_rates: FrameRates) -> Fraction:
+        """Seconds of audio that a context of `n_steps` holds in the long run.
+
+        Raises:
+            InputError: no stream of the layout has a frame rate.
+        """
+        steps = self.steps_per_second(frame_rates)
+        if not steps:
+            raise InputError(f"{self} has no stream with a frame rate, so no number of seconds fills its context")
+        return n_steps / steps
+
+    def find_levels(self, names: Iterable[str | StreamRef]) -> frozenset[tuple[str, int]]:
+        """Streams and levels that are meant by names such as `user` or `audio[:4]`.
+
+        Raises:
+            InputError: the layout lacks one of them.
+        """
+        found = set()
+        for name in names:
+            ref = StreamRef.parse(name)
+            self._some((ref.name,), ())
+            ref = ref.resolve(self.streams[ref.name])
+            found |= {(ref.name, level) for level in range(ref.start, ref.start + ref.n_levels)}
+        return frozenset(found)
+
+    # --- checks -----------------------------------------------------------------------------------------------------
+
+    def _some(self, names: Iterable[str] | None, otherwise: tuple[str, ...]) -> frozenset[str]:
+        chosen = frozenset(otherwise if names is None else names)
+        for name in chosen:
+            if name not in self.streams:
+                raise InputError(f'{self.expression} has no stream "{name}"' + did_you_mean(name, self.streams))
+        return chosen
+
+    def _check_lengths(self, lengths: Mapping) -> None:
         for name in self.streams:
             if name not in lengths:
                 raise InputError(f'{self.expression} needs the length of "{name}"; only {sorted(lengths)} were given')
@@ -171,10 +318,30 @@ class Layout(ABC):
 
 
 class Leaf(Layout):
-    """A node that places levels of one stream."""
+    """A node that places levels of one stream. A layout of your own defines `steps`, `rows` and `expression`."""
 
     stream: StreamRef | str
     """What is placed; text such as `audio[:4]` becomes a reference when the node is built."""
+
+    @abstractmethod
+    def steps(self, frame_N1: np.ndarray, n_N1: np.ndarray, ends_N1: np.ndarray | bool) -> np.ndarray:
+        """Step, counted from the leaf's first, of each level of a frame: int64 `[N, K]`.
+
+        Args:
+            frame_N1: number of the frame within its run; may also be the run's length, for what follows its end.
+            n_N1: frames of the run.
+            ends_N1: whether something follows the last frame of the run, where its leader goes on.
+        """
+
+    @property
+    @abstractmethod
+    def rows(self) -> np.ndarray:
+        """Row of each level: int64 `[K]`."""
+
+    @property
+    def leader(self) -> int:
+        """The column (level within the leaf) that may predict the stream's end."""
+        return 0
 
     @property
     def ref(self) -> StreamRef:
@@ -183,227 +350,105 @@ class Leaf(Layout):
         return self.stream
 
     @property
-    def leader(self) -> int:
-        """The column (level within the leaf) that may predict the stream's end."""
-        return 0
+    def n_rows(self) -> int:
+        return int(self.rows.max()) + 1
+
+    def end_step(self, n_P: np.ndarray) -> np.ndarray:
+        """Step of what follows the last frame: where the leader's next frame would stand."""
+        n_P1 = n_P[:, None]
+        return self.steps(n_P1, n_P1, True)[:, self.leader]
+
+    def n_steps(self, n_P: np.ndarray, ends_P: np.ndarray) -> np.ndarray:
+        """Steps of runs of `n_P` frames: up to the last level of the last frame, or what follows it."""
+        n_P1 = n_P[:, None]
+        last_P = self.steps(np.maximum(n_P1 - 1, 0), n_P1, ends_P[:, None]).max(axis=1) + 1
+        total_P = np.where(n_P > 0, last_P, 0)
+        return np.where(ends_P, np.maximum(total_P, self.end_step(n_P) + 1), total_P)
+
+    def measure(self, work: Work) -> np.ndarray:
+        runs = work[self]
+        return self.n_steps(runs.n_P, runs.stop_P > 0)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def paint(self, painter: Painter, work: Work, start_P: np.ndarray, row: int) -> None:
+        runs = work[self]
+        assert isinstance(runs, Runs)
+        painter.place_codes(self, runs, start_P, row)
+        painter.place_stops(self, runs, start_P, row)
+
+
+class Constant(Layout):
+    """A node that places a special token which is always known."""
+
+    token: str
+
+
+class SpanNode(Layout):
+    """A node that may cut its streams by spans."""
+
+    spans: str | None
+    """How the spans go; None where they do not matter."""
+    by_turns: bool
+    """Every unit stands in each stream; else each in one."""
+    words: tuple[tuple[int, int], ...] | None
+    """Fewest and most units of a span by part, where each unit stands in one stream."""
 
     @property
-    @abstractmethod
-    def frame_cost(self) -> int:
-        """Steps that one more frame costs."""
+    def part_streams(self) -> tuple[str, ...]:
+        """The stream of each part."""
+        return tuple(child.leaves()[0].ref.name for child in self.children)
 
-    @abstractmethod
-    def n_steps(self, n_frames: np.ndarray, ended: bool) -> np.ndarray:
-        """Steps for `n_frames` frames, with a cell for the end where `ended`."""
-
-    @abstractmethod
-    def cells(self, n_frames: int, ended: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Step and row, counted from the leaf's first cell, of each code: two integer arrays `[T, K]`."""
-
-    @abstractmethod
-    def end_cell(self, n_frames: int) -> tuple[int, int]:
-        """Step and row of the end marker: where the leader's frame number `n_frames` would stand."""
-
-    def leaves(self) -> Iterable["Leaf"]:
-        return (self,)
+    @property
+    def switches(self) -> tuple[str, ...]:
+        """The markers that name the stream which goes on."""
+        return tuple(f"<to.{stream}>" for stream in self.part_streams)
 
 
-def _ref(node: Leaf) -> None:
-    """Turns a node's stream from text into a reference."""
-    object.__setattr__(node, "stream", StreamRef.parse(node.stream))
+def resolve_levels(
+    layout: Layout,
+    levels: int | Mapping[str, int] | None,
+    frame_rates: FrameRates | None = None,
+    *,
+    partial: bool = False,
+) -> Layout:
+    """Fills in the number of levels, one number for every code stream but `semantic` (which has one) or one by stream,
+    and turns times into frames.
 
-
-@dataclass(frozen=True)
-class Delay(Leaf):
-    """Level k of a frame stands `delays[k]` steps after its level 0 (MusicGen: Copet et al., 2023).
-
-    Without delays, level k waits k steps. Delays `[0, 1, 1, 1]` are Moshi's acoustic delay (Défossez et al., 2024).
+    Args:
+        partial: a layout may place the lowest levels of a stream only, as the stages of a cascade do.
     """
-
-    stream: StreamRef | str
-    delays: Sequence[int] | None = None
-
-    def __post_init__(self) -> None:
-        _ref(self)
-        if self.delays is not None:
-            self._fix_delays(tuple(self.delays))
-        elif self.ref.stop is not None:
-            object.__setattr__(self, "delays", tuple(range(self.ref.n_levels)))
-
-    def _fix_delays(self, delays: tuple) -> None:
-        """Checks the delays; a final `...` repeats the last one up to the number of levels."""
-        if delays and delays[-1] is Ellipsis and self.ref.stop is not None:
-            known = delays[:-1]
-            delays = known + known[-1:] * (self.ref.n_levels - len(known))
-        object.__setattr__(self, "delays", delays)
-        if delays and delays[-1] is Ellipsis:
-            return
-        if not delays or not all(isinstance(d, int) and d >= 0 for d in delays) or min(delays) != 0:
-            raise InputError(f"delays must be whole numbers of steps, the least of them 0, not {list(delays)}")
-        if self.ref.stop is None:
-            object.__setattr__(self, "stream", self.ref.resolve(self.ref.start + len(delays)))
-        if len(delays) != self.ref.n_levels:
-            raise InputError(f"{len(delays)} delays were given for the {self.ref.n_levels} levels of {self.ref}")
-
-    @property
-    def expression(self) -> str:
-        if self.delays is None:
-            return f"Delay({self.ref})"
-        written = ", ".join("..." if d is Ellipsis else str(d) for d in self.delays)
-        return f"Delay({self.ref}, [{written}])"
-
-    @property
-    def n_rows(self) -> int:
-        return self.ref.n_levels
-
-    @property
-    def leader(self) -> int:
-        return int(np.argmin(self.delays or (0,)))
-
-    @property
-    def frame_cost(self) -> int:
-        return 1
-
-    def resolve(self, levels: Mapping[str, int]) -> "Delay":
-        ref = self.ref.resolve(levels.get(self.ref.name))
-        return type(self)(ref, self.delays)
-
-    def n_steps(self, n_frames: np.ndarray, ended: bool) -> np.ndarray:
-        drained = np.where(n_frames > 0, n_frames + max(self._known_delays()), 0)
-        return np.maximum(drained, n_frames + 1) if ended else drained
-
-    def cells(self, n_frames: int, ended: bool) -> tuple[np.ndarray, np.ndarray]:
-        delays = np.asarray(self._known_delays())
-        step_TK = np.arange(n_frames)[:, None] + delays
-        return step_TK, np.broadcast_to(np.arange(len(delays)), step_TK.shape)
-
-    def end_cell(self, n_frames: int) -> tuple[int, int]:
-        return n_frames, self.leader
-
-    def _known_delays(self) -> tuple[int, ...]:
-        self.ref.n_levels  # noqa: B018  (raises where the number of levels is unknown)
-        assert self.delays is not None
-        return tuple(self.delays)
-
-
-@dataclass(frozen=True)
-class Parallel(Delay):
-    """All levels of a frame at one step."""
-
-    def __post_init__(self) -> None:
-        _ref(self)
-        if self.delays is not None and any(self.delays):
-            raise InputError("Parallel takes no delays; write Delay(…)")
-        known = (0,) * self.ref.n_levels if self.ref.stop is not None else None
-        object.__setattr__(self, "delays", known)
-
-    @property
-    def expression(self) -> str:
-        return f"Parallel({self.ref})"
-
-
-@dataclass(frozen=True)
-class Flatten(Leaf):
-    """All levels in one row: frame by frame (AudioLM: Borsos et al., 2022), or level by level."""
-
-    stream: StreamRef | str
-    order: str = "frame"
-
-    def __post_init__(self) -> None:
-        _ref(self)
-        if self.order not in ("frame", "level"):
-            raise InputError(f'Flatten goes by order="frame" or order="level", not "{self.order}"')
-
-    @property
-    def expression(self) -> str:
-        return f'Flatten({self.ref}, order="level")' if self.order == "level" else f"Flatten({self.ref})"
-
-    @property
-    def n_rows(self) -> int:
-        return 1
-
-    @property
-    def frame_cost(self) -> int:
-        return self.ref.n_levels
-
-    def resolve(self, levels: Mapping[str, int]) -> "Flatten":
-        return type(self)(self.ref.resolve(levels.get(self.ref.name)), self.order)
-
-    def n_steps(self, n_frames: np.ndarray, ended: bool) -> np.ndarray:
-        return n_frames * self.ref.n_levels + int(ended)
-
-    def cells(self, n_frames: int, ended: bool) -> tuple[np.ndarray, np.ndarray]:
-        n_levels = self.ref.n_levels
-        frame_T1, level_K = np.arange(n_frames)[:, None], np.arange(n_levels)
-        if self.order == "frame":
-            step_TK = frame_T1 * n_levels + level_K
-        else:  # the end marker follows level 0, where the number of frames is decided
-            step_TK = level_K * n_frames + frame_T1 + (level_K > 0) * int(ended)
-        return step_TK, np.zeros_like(step_TK)
-
-    def end_cell(self, n_frames: int) -> tuple[int, int]:
-        return (n_frames * self.ref.n_levels if self.order == "frame" else n_frames), 0
-
-
-@dataclass(frozen=True)
-class Text(Flatten):
-    """Text tokens in one row, then `<end.text>`."""
-
-    stream: StreamRef | str = TEXT
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.ref.name != TEXT:
-            raise InputError(f'Text places the stream "{TEXT}", not "{self.ref}"; write Flatten({self.ref})')
-
-    @property
-    def expression(self) -> str:
-        return f"Text({self.ref})"
-
-
-@dataclass(frozen=True)
-class Concat(Layout):
-    """One part after another in time; rows are aligned from 0, what a part does not fill is `<none>`."""
-
-    parts: tuple[Layout, ...]
-
-    def __init__(self, *parts: Layout):
-        if not parts or not all(isinstance(part, Layout) for part in parts):
-            raise InputError("Concat joins layouts, such as Concat(Text(text), Delay(audio))")
-        object.__setattr__(self, "parts", tuple(parts))
-
-    @property
-    def expression(self) -> str:
-        return f"Concat({', '.join(part.expression for part in self.parts)})"
-
-    @property
-    def n_rows(self) -> int:
-        return max(part.n_rows for part in self.parts)
-
-    def leaves(self) -> Iterable[Leaf]:
-        return tuple(leaf for part in self.parts for leaf in part.leaves())
-
-    def resolve(self, levels: Mapping[str, int]) -> "Concat":
-        return Concat(*(part.resolve(levels) for part in self.parts))
-
-
-def resolve_levels(layout: Layout, levels: int | Mapping[str, int] | None) -> Layout:
-    """Fills in the number of levels: one number for every code stream, or one by stream."""
-    if levels is None:
+    if levels is None and not frame_rates:
         return layout
-    names = {leaf.ref.name for leaf in layout.leaves()}
-    by_stream = dict(levels) if isinstance(levels, Mapping) else {n: levels for n in names if n != TEXT}
-    resolved = layout.resolve(by_stream | {TEXT: 1})
-    for name, n_levels in resolved.streams.items():
-        if name in by_stream and by_stream[name] != n_levels:
+    names = {leaf.ref.name for leaf in layout.leaves()} - set(ONE_LEVEL)
+    if levels is None:
+        by_stream: dict[str, int] = {}
+    elif isinstance(levels, Mapping):
+        by_stream = {name: int(k) for name, k in levels.items() if name not in ONE_LEVEL}
+    else:
+        by_stream = dict.fromkeys(names - {"semantic"}, levels) | dict.fromkeys(names & {"semantic"}, 1)
+    resolved = layout.resolve(by_stream | dict.fromkeys(ONE_LEVEL, 1), frame_rates or {})
+    for name, n_levels in resolved.streams.items() if levels is not None else ():
+        if not partial and name in by_stream and by_stream[name] != n_levels:
             raise InputError(f'{layout} places {n_levels} levels of "{name}", which has {by_stream[name]}')
     return resolved
 
 
-@lru_cache(maxsize=4096)
-def _compile(layout: Layout, lengths: tuple[int, ...], start: str, ended: frozenset[str]) -> Plan:
-    by_stream = dict(zip(layout.streams, lengths, strict=True))
-    steps = layout.count_steps(by_stream, ended=False) + len(ended)  # enough: an end adds at most one step
-    canvas = Canvas(layout.symbols, layout.streams, by_stream, n_steps=int(steps), n_rows=layout.n_rows)
-    n_steps = layout.paint(canvas, by_stream, ended)
-    return canvas.finish(n_steps, start, layout.legal_sets)
+def _check_start(start: str) -> None:
+    if start not in STARTS:
+        raise InputError(f"a document starts with <bos> or <cont>, not {start}")
+
+
+@lru_cache(maxsize=CACHED_PLANS)
+def _compile(
+    layout: Layout,
+    lengths: tuple[int, ...],
+    start: str,
+    ended: frozenset[str],
+    given: frozenset[tuple[str, int]],
+    spans: tuple | None,
+    seed: int,
+) -> Plan:
+    if given:
+        warn_of_late_conditions(layout, given)
+    arrays = {name: np.array([n]) for name, n in zip(layout.streams, lengths, strict=True)}
+    ends = {name: np.array([name in ended]) for name in layout.streams}
+    return paint_plan(Plan, layout, arrays, (start,), ends, given, [spans] if spans is not None else None, (seed,))

@@ -1,12 +1,19 @@
-"""References to a stream, or to some of its levels: `audio`, `audio[:4]`, `audio[4:]`."""
+"""References to a stream, or to some of its levels: `audio`, `audio[:4]`, `audio[4:]`; and lengths of time: `"2s"`."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from hocket.errors import InputError
-from hocket.vocab.vocabulary import TEXT
+from hocket.vocab.vocabulary import ALIGNED_TEXT, TEXT
 
 _PATTERN = re.compile(r"([A-Za-z_]\w*)(?:\[(\d*):(\d*)\])?")
+_SECONDS = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*s")
+ONE_LEVEL = (TEXT, ALIGNED_TEXT)
+"""Streams that always have one level."""
+
+FrameRates = Mapping[str, Fraction | int]
 
 
 @dataclass(frozen=True)
@@ -30,14 +37,15 @@ class StreamRef:
         if match is None:
             raise InputError(f'"{text}" is no stream; write a name such as audio, or levels of it such as audio[:4]')
         name, start, stop = match.groups()
-        if name == TEXT:
+        if name in ONE_LEVEL:
             stop = stop or "1"
         return cls(name, int(start or 0), int(stop) if stop else None)
 
     def resolve(self, levels: int | None) -> "StreamRef":
         """Fixes an open end at `levels`, the number of levels that the stream has."""
         stop = self.stop if self.stop is not None else levels
-        if stop is not None and (stop <= self.start or (levels is not None and self.name != TEXT and stop > levels)):
+        beyond = levels is not None and self.name not in ONE_LEVEL and stop is not None and stop > levels
+        if stop is not None and (stop <= self.start or beyond):
             raise InputError(f"{self} names no levels of a stream that has {levels}")
         return replace(self, stop=stop)
 
@@ -55,11 +63,49 @@ class StreamRef:
             )
         return self.stop - self.start
 
-    def block(self, level: int) -> str:
-        """The vocabulary block that holds the codes of a level (counted from the stream's level 0)."""
-        return TEXT if self.name == TEXT else f"{self.name}.{level}"
+    def legal(self, level: int) -> tuple[str, ...]:
+        """The block (and, for aligned text, the pads) that a code of a level may come from, counted from level 0."""
+        if self.name == ALIGNED_TEXT:
+            return (TEXT, "<pad>", "<epad>")
+        return (TEXT,) if self.name == TEXT else (f"{self.name}.{level}",)
 
     def __str__(self) -> str:
-        if self.name == TEXT or (self.start == 0 and self.stop is None):
+        if self.name in ONE_LEVEL or (self.start == 0 and self.stop is None):
             return self.name
         return f"{self.name}[{self.start or ''}:{'' if self.stop is None else self.stop}]"
+
+
+def parse_frames(value: "int | str", what: str) -> "int | str":
+    """Checks a number of frames, or a time such as `"2s"`.
+
+    Raises:
+        InputError: it is neither, or negative.
+    """
+    if isinstance(value, str) and _SECONDS.fullmatch(value.strip()):
+        return value.strip()
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InputError(f'{what} is a whole number of frames from 0 on, or a time such as "2s", not {value!r}')
+    return value
+
+
+def to_frames(value: "int | str", stream: str, rates: FrameRates) -> "int | str":
+    """Frames of a time at the stream's frame rate, to the nearest; the time itself while the rate is unknown."""
+    if isinstance(value, int) or stream not in rates:
+        return value
+    match = _SECONDS.fullmatch(value)
+    assert match is not None
+    return int(Fraction(match.group(1)) * Fraction(rates[stream]) + Fraction(1, 2))
+
+
+def known_frames(value: "int | str", stream: str) -> int:
+    """The frames of an offset.
+
+    Raises:
+        InputError: it is a time, and the stream's frame rate was never given.
+    """
+    if isinstance(value, int):
+        return value
+    raise InputError(
+        f'"{value}" of "{stream}" can be turned into frames only with its frame rate: '
+        f'load the layout with load_layout(…, frame_rates={{"{stream}": …}})'
+    )

@@ -169,7 +169,7 @@ def test_a_prompt_forces_its_frames_wherever_they_lie(expression, first, second,
 def test_online_layouts_are_prefix_stable(expression):
     layout = load_layout(expression, levels=4)
     short, long = layout.plan({"audio": 6}, ended=()), layout.plan({"audio": 9})
-    end = 1 + 6 * int(layout.steps_per_frame()["audio"])
+    end = 1 + 6 * int(layout.steps_per_second({"audio": 1}))
     assert (short.frame_TR[:end] == long.frame_TR[:end])[short.source_TR[:end] > 3].all()
 
 
@@ -237,7 +237,7 @@ def test_python_and_presets_are_the_same():
         ("Flatten(audio, order='time')", 'not "time"'),
         ("Text(audio)", "write Flatten"),
         ("Concat()", "Concat joins layouts"),
-        ("Concat(audio)", "Concat joins layouts"),
+        ("Concat(3)", "Concat joins layouts"),
         ("Parallel(audio[:9])", "names no levels"),
         ("Delay(1 + 2)", "has no meaning"),
         ("Delay()", "cannot take"),

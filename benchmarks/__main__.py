@@ -2,9 +2,9 @@
 
 import sys
 
-from benchmarks import attention, codecs, generation
+from benchmarks import attention, codecs, generation, patterns
 
-ALL = {"attention": attention.main, "codecs": codecs.main, "generation": generation.main}
+ALL = {"attention": attention.main, "codecs": codecs.main, "generation": generation.main, "patterns": patterns.main}
 
 
 def main() -> None:

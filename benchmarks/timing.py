@@ -11,9 +11,15 @@ import torch
 
 def interleaved(candidates: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """Median seconds of each candidate over `rounds` rounds in which each runs once, after one warm-up round."""
+    return prepared({name: lambda turn, run=run: run for name, run in candidates.items()}, rounds)
+
+
+def prepared(candidates: Mapping[str, Callable[[int], Callable[[], object]]], rounds: int) -> dict[str, float]:
+    """As `interleaved`, for candidates that, given the number of the round (0 is the warm-up), return what to time."""
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for turn in range(rounds + 1):
-        for name, run in candidates.items():
+        for name, prepare in candidates.items():
+            run = prepare(turn)
             began = time.perf_counter()
             run()
             if turn:

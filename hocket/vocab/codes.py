@@ -1,7 +1,8 @@
 """Codes to ids and back: one addition for each level, and a check that names what it refuses.
 
 Shapes: T frames, K levels; `…` any leading axes. Arrays may be numpy or torch, on any device, of any integer type;
-what comes back is int64 where the input lies. 8 levels of 1,000,000 frames take about 0.1 s on one CPU core.
+what comes back is int64 where the input lies. 8 levels of 1,000,000 frames take 0.25 s in numpy and 0.07 s in torch
+on one CPU core; on a GPU the check waits for the device once.
 """
 
 from collections.abc import Callable, Sequence

@@ -3,7 +3,7 @@
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.encode("please hold<to.audio><audio.0:44>", add_special_tokens=False)      hocket's ids
 
-For 8 levels of 2048 codes the files have 2 MB, written in 0.3 s and loaded by transformers in 0.4 to 0.6 s.
+For 8 levels of 2048 codes the files have 2.2 MB, made and written in 0.07 s and loaded by transformers in 0.4 to 0.8 s.
 """
 
 import json

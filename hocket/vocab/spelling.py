@@ -8,7 +8,7 @@ exact. Text that would be read back as other ids (half a word where a layout swi
 user's literal `<bos>`) is spelled `<text:ID>` a token, which `Speller.read` understands. A name that the text model
 already has as a token (Gemma has its own `<bos>`) becomes `<hocket.bos>`.
 
-Making the tokenizer takes 0.05 s for 16,384 codes; spelling or reading about 1 s for 1,000,000 codes.
+For 16,384 codes the tokenizer is made in 0.05 s; 100,000 codes are spelled in 0.02 s and read in 0.3 s.
 """
 
 import itertools
@@ -40,7 +40,9 @@ def flat_tokenizer(text: TextTokenizer | None, names: Sequence[str]) -> tuple[to
     taken = tokenizer.get_vocab(with_added_tokens=True)
     spelled = [name if name.startswith("<") else f"<{name}>" for name in names]
     spelled = [f"<hocket.{name[1:]}" if name in taken else name for name in spelled]
-    tokenizer.add_tokens([AddedToken(s, normalized=False, special=s is n) for s, n in zip(spelled, names, strict=True)])
+    tokenizer.add_tokens(
+        [AddedToken(s, normalized=False, special=n.startswith("<")) for s, n in zip(spelled, names, strict=True)]
+    )
     first = text.size if text else 0
     for token_id, name in enumerate(spelled, first):
         if tokenizer.token_to_id(name) != token_id:
@@ -101,7 +103,8 @@ class Speller:
         assert self._text is not None
         plain = self._text.decode(run)
         for candidate in (plain, " " + plain):
-            if not self._refusal(candidate) and self._encode(candidate, first=first) == run:
+            is_literal = TEXT_TOKEN.search(candidate) or self._refusal(candidate)
+            if not is_literal and self._encode(candidate, first=first) == run:
                 return candidate
         if strict:
             raise InputError(

@@ -9,6 +9,7 @@ The names carry the grid, so a loaded vocabulary needs nothing else: pass `vocab
 
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import overload
 
 import numpy as np
 
@@ -34,22 +35,30 @@ def timestamps(seconds: float, step: float) -> tuple[str, ...]:
     return tuple(f"{distance * i:.{decimals}f}" for i in range(int(last / distance) + 1))
 
 
-def timestamp_code(names: Sequence[str], seconds: float | np.ndarray) -> int | np.ndarray:
+@overload
+def timestamp_code(names: Sequence[str], seconds: float) -> int: ...
+@overload
+def timestamp_code(names: Sequence[str], seconds: np.ndarray | Sequence[float]) -> np.ndarray: ...
+def timestamp_code(names: Sequence[str], seconds: float | np.ndarray | Sequence[float]) -> int | np.ndarray:
     """The code of the nearest timestamp; a number for a number, int64 of the same shape for an array.
 
     Raises:
         InputError: a time lies more than half a step outside the grid.
     """
-    step = _step(names)
-    codes = np.rint(np.asarray(seconds, dtype=np.float64) / step).astype(np.int64)
+    times = np.asarray(seconds, dtype=np.float64)
+    codes = np.rint(times / _step(names)).astype(np.int64)
     outside = (codes < 0) | (codes >= len(names))
     if outside.any():
-        found = np.asarray(seconds)[outside].flat[0] if np.ndim(seconds) else seconds
-        raise InputError(f"{float(found):g} seconds lie outside the timestamps, which go from 0 to {names[-1]}")
-    return codes if np.ndim(seconds) else int(codes)
+        found = float(times[outside][0])
+        raise InputError(f"{found:g} seconds lie outside the timestamps, which go from 0 to {names[-1]}")
+    return codes if codes.ndim else int(codes)
 
 
-def timestamp_seconds(names: Sequence[str], code: int | np.ndarray) -> float | np.ndarray:
+@overload
+def timestamp_seconds(names: Sequence[str], code: int) -> float: ...
+@overload
+def timestamp_seconds(names: Sequence[str], code: np.ndarray | Sequence[int]) -> np.ndarray: ...
+def timestamp_seconds(names: Sequence[str], code: int | np.ndarray | Sequence[int]) -> float | np.ndarray:
     """The time in seconds of a code, or of an array of codes (float64 of the same shape).
 
     Raises:
@@ -59,7 +68,7 @@ def timestamp_seconds(names: Sequence[str], code: int | np.ndarray) -> float | n
     if ((codes < 0) | (codes >= len(names))).any():
         raise InputError(f"there are {len(names)} timestamps; {code} is none of their codes")
     times = _times(names)[codes]
-    return times if np.ndim(code) else float(times)
+    return times if codes.ndim else float(times)
 
 
 def _times(names: Sequence[str]) -> np.ndarray:

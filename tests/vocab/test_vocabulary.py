@@ -8,16 +8,11 @@ from hypothesis import strategies as st
 
 from hocket.errors import InputError
 from hocket.vocab import Vocabulary, load_tokenizer, train_bpe
+from tests.vocab.conftest import TEXTS
 
-TEXTS = ["press one to mute or unmute yourself", "please hold the line", "grüße aus köln 你好"] * 4
 STREAMS = st.dictionaries(
     st.sampled_from(["audio", "semantic", "user"]), st.lists(st.integers(1, 2000), min_size=1, max_size=9), min_size=1
 )
-
-
-@pytest.fixture(scope="module")
-def bpe():
-    return train_bpe(TEXTS, 300)
 
 
 @given(STREAMS)

@@ -72,7 +72,7 @@ def warn_of_late_conditions(layout: "Layout", given: frozenset[tuple[str, int]])
     """A condition that enters beside the frame that needs it is seen one step too late."""
     probe = {name: np.array([64]) for name in layout.streams}
     ends = {name: np.array([False]) for name in layout.streams}
-    spans = [tuple((name, 0, 64) for name in layout.streams)] if layout.span_nodes() else None
+    spans = [tuple((name, 0, 64) for name in node.part_streams) for node in layout.span_nodes()] or None
     plan = paint_plan(Plan, layout, probe, ("<bos>",), ends, frozenset(), spans, (0,))
     first = {name: int(where_TK[0].min()) // layout.n_rows for name, where_TK in plan.where.items()}
     heard = {name for name, k in layout.streams.items() if all((name, level) in given for level in range(k))}

@@ -63,15 +63,17 @@ class Cursor:
                 ]
         return self._follow(before, step)
 
-    def switch(self, stream: str, n_frames: int, to: str, step: int) -> Plan:
-        """The leader of `stream` chose `<to.TO>` at `step`, after `n_frames` of its frames: its turn is over."""
-        assert self._turns is not None, f"{self._layout} does not go by spans"
-        before, reached = self.plan, {name: stop for name, _, stop in self._turns}
-        last = max(i for i, turn in enumerate(self._turns) if turn[0] == stream and turn[1] <= n_frames)
-        kept = self._turns[:last]
-        reached = dict.fromkeys(self._lengths, 0) | {name: stop for name, _, stop in kept}
-        kept.append((stream, self._turns[last][1], n_frames))
-        self._turns = [*kept, (to, reached[to], self._lengths[to])]
+    def switch(self, to: str, n_frames: int, step: int, first: int | None = None) -> Plan:
+        """The leader of the stream whose turn it is chose `<to.TO>` at `step`, after `n_frames` of its frames in all.
+
+        The turn is over; one of `to` begins at its frame `first` (where its last turn ended, unless given), open up to
+        its limit. Returns the plan to follow now.
+        """
+        assert self._turns, f"{self._layout} does not go by spans"
+        before, (stream, begin, _) = self.plan, self._turns[-1]
+        kept = [*self._turns[:-1], (stream, begin, n_frames)]
+        reached = max((stop for name, _, stop in kept if name == to), default=0)
+        self._turns = [*kept, (to, reached if first is None else first, self._lengths[to])]
         return self._follow(before, step)
 
     def _follow(self, before: Plan, step: int) -> Plan:

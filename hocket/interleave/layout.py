@@ -96,6 +96,8 @@ class Layout(ABC):
                     f'{self.expression} places levels {sorted(found)} of "{name}"; '
                     "each level from 0 on must stand in exactly one place"
                 )
+        if len(self.span_nodes()) > 1:
+            raise InputError(f"{self.expression} goes by spans in more than one place; one Alternate may")
         return {name: len(found) for name, found in levels.items()}
 
     @cached_property
@@ -245,7 +247,8 @@ class Layout(ABC):
         ends = {name: np.full(len(array), ended) for name, array in flat.items()}
         frozen = [freeze_spans(s) for s in spans] if spans is not None else None
         if self.span_nodes() and frozen is None:
-            frozen = [tuple((name, 0, int(flat[name][b])) for name in flat) for b in range(arrays[0].size)]
+            names = self.span_nodes()[0].part_streams
+            frozen = [tuple((name, 0, int(flat[name][b])) for name in names) for b in range(arrays[0].size)]
         work = find_work(self, flat, ends, frozen, seeds or (0,) * arrays[0].size)
         return 1 + self.measure(work).reshape(arrays[0].shape)
 

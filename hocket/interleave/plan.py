@@ -192,6 +192,28 @@ class Plan:
         """Frames of each stream that are complete once steps 0 to `step` are there."""
         return {name: int(np.searchsorted(done_T, step, side="right")) for name, done_T in self.done.items()}
 
+    def read(self, grid_TR: Array, after: int, step: int, vocabulary: Vocabulary | None = None) -> dict[str, Array]:
+        """The codes of the frames that become ready after step `after` and up to `step`, from the grid so far.
+
+        Over consecutive calls from `after=-1` on they add up to `deinterleave` of the whole grid (of one document).
+
+        Raises:
+            InputError: as `deinterleave`, or the grid does not reach up to `step`.
+        """
+        if grid_TR.ndim != 2 or len(grid_TR) <= step or grid_TR.shape[1] != self.n_rows:
+            raise InputError(
+                f"the grid has shape {tuple(grid_TR.shape)}, too small for step {step} of {self.n_rows} rows"
+            )
+        before, now, flat = self.ready(after), self.ready(step), grid_TR.reshape(-1)
+        streams = {}
+        for name, where_TK in self.where.items():
+            cells = where_TK[before[name] : now[name]]
+            cells = cells[cells[:, 0] >= 0]
+            is_torch = isinstance(grid_TR, torch.Tensor)
+            codes_TK = flat[torch.tensor(cells, device=grid_TR.device) if is_torch else cells]
+            streams[name] = codes_TK if vocabulary is None else vocabulary.codes(name, codes_TK)
+        return streams
+
     @cached_property
     def done(self) -> dict[str, np.ndarray]:
         """By stream, the step at which each frame (and every earlier one) is complete: ascending int64 `[T]`."""

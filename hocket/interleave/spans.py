@@ -41,7 +41,9 @@ def freeze_spans(spans: Spans) -> tuple:
 
 
 def find_turns(node: "SpanNode", spans: tuple, lengths: Mapping[str, int], seed: int) -> list[Turn]:
-    """The turns of one document, in their order; a stream's next turn directly after its last one is one with it.
+    """The turns of one document, in their order.
+
+    Turns made from units leave out empty ones and join neighbours of one stream; turns that are given stay as they are.
 
     Raises:
         InputError: the spans are not of the node's streams, go back in time or beyond the end.
@@ -55,7 +57,7 @@ def find_turns(node: "SpanNode", spans: tuple, lengths: Mapping[str, int], seed:
     by_units = bool(spans) and len(spans[0]) == 2
     turns = _turns_of_units(node, dict(spans), lengths, seed) if by_units else list(spans)
     _check_turns(turns, lengths)
-    return _merged(turns) or [(names[0], 0, 0)]
+    return (_merged(turns) if by_units else turns) or [(names[0], 0, 0)]
 
 
 def span_chunks(node, symbols, lengths, first, ends, spans, seeds) -> Chunks:

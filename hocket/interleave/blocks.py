@@ -1,0 +1,46 @@
+"""Whether a layout can be read under a vocabulary: rows of one step must not share a block.
+
+The model sums the embeddings of a step's cells. Two rows whose ids mean the same block could not be told apart: codes
+(3, 5) would look like (5, 3). Streams that are separated in time may share blocks (`Vocabulary.build(share=…)`).
+"""
+
+import numpy as np
+
+from hocket.errors import InputError
+from hocket.interleave.layout import Layout
+from hocket.interleave.plan import NO_STREAM
+from hocket.vocab import Vocabulary
+
+PROBE = 48  # frames of each stream: more than any delay of the presets, so that all rows are live at some step
+
+
+def check_blocks(layout: Layout, vocabulary: Vocabulary) -> None:
+    """Refuses a layout in which two cells of a step hold codes of one block.
+
+    Raises:
+        InputError: it does, under this vocabulary; or the vocabulary lacks a stream, a level or a token of the layout.
+    """
+    for token in layout.symbols:
+        vocabulary.id(token)
+    lengths = dict.fromkeys(layout.streams, PROBE)
+    spans = dict.fromkeys(layout.streams, (0, PROBE // 2, PROBE)) if layout.span_nodes() else None
+    plan = layout.plan(lengths, spans=spans)
+    offsets = [vocabulary.offsets(name)[:n_levels] for name, n_levels in layout.streams.items()]
+    for (name, n_levels), found in zip(layout.streams.items(), offsets, strict=True):
+        if len(found) < n_levels:
+            raise InputError(f'{layout} needs {n_levels} levels of "{name}"; the vocabulary has {len(found)}')
+    table = np.full((len(offsets), max(map(len, offsets))), -1)
+    for row, found in enumerate(offsets):
+        table[row, : len(found)] = found
+    is_code = (plan.stream_TR != NO_STREAM) & (plan.source_TR >= len(plan.symbols))
+    free = -1 - np.arange(plan.n_rows)  # cells without a code differ from each other and from all blocks
+    block_TR = np.sort(np.where(is_code, table[plan.stream_TR, plan.level_TR], free), axis=1)
+    shared = (block_TR[:, 1:] == block_TR[:, :-1]).any(axis=1)
+    if shared.any():
+        step = int(shared.argmax())
+        rows = is_code[step].nonzero()[0]
+        named = sorted({list(layout.streams)[plan.stream_TR[step, row]] for row in rows})
+        raise InputError(
+            f"{layout} has two rows of one block at a step ({', '.join(named)}), which their sum could not tell apart; "
+            "give each stream blocks of its own in the vocabulary"
+        )

@@ -86,22 +86,38 @@ def tokenize(
     epilog=examples(
         "hocket inspect corpus/",
         "hocket inspect runs/demo --json",
-        "hocket inspect delay 'Delay(audio, [0, 1, ...])'",
+        "hocket inspect",
+        "hocket inspect moshi --codec mimi --levels 8 --svg moshi.svg",
+        "hocket inspect delay flatten 'Delay(audio, [0, 1, ...])' --codec encodec-32khz",
+        "hocket inspect soundstorm --frame-rates semantic=25,audio=50",
     )
 )
 def inspect(
-    things: Annotated[list[str], typer.Argument(help="Corpora, runs, checkpoints, codecs, layouts, audio files.")],
+    things: Annotated[
+        list[str] | None, typer.Argument(help="Corpora, runs, checkpoints, codecs, layouts, audio files.")
+    ] = None,
+    codec: Annotated[
+        str | None, typer.Option(help="Of layouts: whose levels and frame rate count [default: bundled].")
+    ] = None,
+    levels: Annotated[int | None, typer.Option(help="Of layouts: codebook levels, from level 0 up.")] = None,
+    frame_rate: Annotated[str | None, typer.Option(help="Of layouts: Hz of all streams of codes.")] = None,
+    frame_rates: Annotated[str | None, typer.Option(help="Of layouts: Hz by stream, semantic=25,audio=50.")] = None,
+    frames: Annotated[int | None, typer.Option(help="Of layouts: how many frames to draw.", min=1)] = None,
+    svg: Annotated[Path | None, typer.Option(help="Of layouts: a file for the drawing.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Say what a thing is: a corpus, a run, a checkpoint, a codec, a layout, an audio file."""
+    """Say what a thing is: a layout (several are compared; none lists the presets), a corpus, a run, a checkpoint, a
+    codec, an audio file."""
     from rich.console import Console
 
-    from hocket.evaluation.inspect import inspect as inspect_thing
+    from hocket.evaluation.inspect import inspect_all
+    from hocket.evaluation.layout_facts import read_clock
 
+    clock = read_clock(codec, levels, frame_rate, frame_rates)
     console = None if as_json else Console()
-    found = [inspect_thing(thing, console) for thing in things]
+    facts = inspect_all(things or [], console, clock=clock, frames=frames, svg=svg)
     if as_json:
-        report({"things": found} if len(found) > 1 else found[0], as_json, "")
+        report(facts, as_json, "")
 
 
 def _train_epilog() -> str:

@@ -4,9 +4,8 @@
 trained or scored here: a run shows the scores that its report left behind.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +15,16 @@ from hocket.codec import CodecIdentity, audio_info, load_codec
 from hocket.codec.loading import is_codec_folder, is_codec_name
 from hocket.data import Corpus, describe
 from hocket.data.corpus import CARD_FILE
-from hocket.errors import InputError
+from hocket.errors import InputError, did_you_mean
+from hocket.evaluation.layout_facts import Clock, is_layout, view_layout
+from hocket.evaluation.layout_tables import draw_views, print_layouts, print_presets
 from hocket.evaluation.rendering import print_facts
 from hocket.evaluation.runs import read_run
 from hocket.evaluation.scores import read_scores
-from hocket.interleave import draw_text, layout_names, load_layout
+from hocket.interleave import layout_names, load_scheme
 from hocket.model import load_model
 
 BUNDLED = "bundled"
-DRAWN_FRAMES = {"audio": 6, "text": 3}
-DRAWN_STEPS = 18
-CONTEXTS = (512, 2048, 8192)
-"""Steps for which the rate table says how much audio they hold."""
 
 
 def inspect(thing: str | Path, console: Console | None = None) -> dict[str, Any]:
@@ -41,18 +38,48 @@ def inspect(thing: str | Path, console: Console | None = None) -> dict[str, Any]
     Raises:
         InputError: there is no such thing, or it is damaged.
     """
+    if is_layout(str(thing)) and not Path(thing).is_dir():
+        return inspect_layouts([str(thing)], console=console)[0]
     facts = _kind_of(str(thing))(str(thing))
     if console:
         print_facts(facts, console)
     return facts
 
 
+def inspect_all(
+    things: Sequence[str],
+    console: Console | None = None,
+    *,
+    clock: Clock | None = None,
+    frames: int | None = None,
+    svg: Path | None = None,
+) -> dict[str, Any]:
+    """What `hocket inspect` says of things: layouts together, anything else one by one; of nothing, the presets.
+
+    Args:
+        things: see `inspect`.
+        console: where to print it for people.
+        clock, frames, svg: of layouts only; see `inspect_layouts`.
+
+    Raises:
+        InputError: as `inspect`, or options of layouts are given for something else.
+    """
+    if not things:
+        return {"layouts": list_layouts(console)}
+    others = [thing for thing in things if not is_layout(thing) or Path(thing).is_dir()]
+    if others and (clock or frames or svg):
+        raise InputError(f'"{others[0]}" is no layout; a codec, levels, rates, frames and an SVG are for layouts only')
+    if others:
+        found = [inspect(thing, console) for thing in things]
+    else:
+        found = inspect_layouts(things, clock, console, frames=frames, svg=svg)
+    return {"things": found} if len(found) > 1 else found[0]
+
+
 def _kind_of(thing: str) -> Callable[[str], dict[str, Any]]:
     path = Path(thing)
     if path.is_dir():
         return _kind_of_folder(path)
-    if path.suffix in (".yaml", ".yml") or "(" in thing or thing in layout_names():
-        return inspect_layout
     if path.is_file():
         return inspect_audio
     if is_codec_name(thing):
@@ -77,25 +104,49 @@ def _kind_of_folder(folder: Path) -> Callable[[str], dict[str, Any]]:
     )
 
 
-def inspect_layout(spec: str) -> dict[str, Any]:
-    """Its expression, a drawing of a short example, and what it costs at the bundled codec's rate."""
-    identity = load_codec(BUNDLED).identity
-    layout = load_layout(spec, levels=identity.levels)
-    plan = layout.plan({name: DRAWN_FRAMES.get(name, 6) for name in layout.streams})
-    rates: dict[str, Fraction] = {name: identity.frame_rate for name in layout.streams if name != "text"}
-    steps = layout.steps_per_second(rates)
-    return {
-        "kind": "layout",
-        "name": spec,
-        "layout": layout.expression,
-        "streams": layout.streams,
-        "rows": layout.n_rows,
-        "codec": identity.name,
-        "steps_per_second": float(steps),
-        "tokens_per_second": float(sum(rate * layout.streams[name] for name, rate in rates.items())),
-        "seconds_in_context": {n: round(float(n / steps), 2) for n in CONTEXTS} if steps else {},
-        "drawing": draw_text(plan, DRAWN_STEPS),
-    }
+def inspect_layouts(
+    specs: Sequence[str],
+    clock: Clock | None = None,
+    console: Console | None = None,
+    *,
+    frames: int | None = None,
+    svg: Path | None = None,
+) -> list[dict[str, Any]]:
+    """Layouts drawn, with what they cost; several are compared side by side.
+
+    Args:
+        specs: presets, stages such as `valle/nar`, expressions, YAML files.
+        clock: levels and frame rates; those of the bundled codec unless given.
+        console: where to print it for people.
+        frames: how many frames to draw; as many as fit well unless given.
+        svg: a file for the drawings, one below the other.
+
+    Raises:
+        InputError: a layout is none or does not fit the levels, or a rate is given for a stream that none has.
+    """
+    clock = clock or Clock()
+    views = [view_layout(spec, clock, frames) for spec in specs]
+    placed = {name for view in views for stage in view.stages for name in stage.layout.streams}
+    for name in clock.frame_rates:
+        if name not in placed:
+            raise InputError(f'a frame rate is given for "{name}", which no layout has' + did_you_mean(name, placed))
+    if console:
+        print_layouts(views, console)
+    if svg:
+        svg.write_text(draw_views(views), encoding="utf-8")
+    return [view.facts for view in views]
+
+
+def list_layouts(console: Console | None = None) -> list[dict[str, str]]:
+    """The presets: name, expression (of each stage), and when to choose it."""
+    schemes = [load_scheme(name) for name in layout_names()]
+    facts = [
+        {"name": s.name, "layout": "; ".join(stage.layout.expression for stage in s.stages), "when": s.when}
+        for s in schemes
+    ]
+    if console:
+        print_presets(facts, console)
+    return facts
 
 
 def inspect_codec(name: str) -> dict[str, Any]:

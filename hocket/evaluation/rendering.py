@@ -1,4 +1,4 @@
-"""Prints what `inspect` found for people: tables, drawings and bars on a console."""
+"""Prints what `inspect` found for people: tables and bars on a console. Layouts have `layout_tables`."""
 
 from collections.abc import Callable
 from itertools import groupby
@@ -20,7 +20,8 @@ def print_facts(facts: Facts, console: Console) -> None:
     console.print()
 
 
-def _rows(console: Console, rows: dict[str, Any]) -> None:
+def print_rows(console: Console, rows: dict[str, Any]) -> None:
+    """A table of labels and values; what is None is left out."""
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim")
     table.add_column(overflow="fold")
@@ -28,20 +29,6 @@ def _rows(console: Console, rows: dict[str, Any]) -> None:
         if value is not None:
             table.add_row(label, str(value).replace("[", r"\["))
     console.print(table, highlight=False)
-
-
-def _layout(facts: Facts, console: Console) -> None:
-    _rows(
-        console,
-        {
-            "expression": facts["layout"],
-            "rows": facts["rows"],
-            "steps a second": f"{facts['steps_per_second']:g}",
-            "tokens a second": f"{facts['tokens_per_second']:g}",
-            "audio in a context": ", ".join(f"{s:g} s in {n:,} steps" for n, s in facts["seconds_in_context"].items()),
-        },
-    )
-    console.print(f"\n{facts['drawing']}", markup=False, highlight=False, no_wrap=True, crop=False)
 
 
 def _codec_line(codec: Facts) -> str:
@@ -58,7 +45,7 @@ def _runs(sizes: list[int]) -> list[str]:
 
 
 def _codec(facts: Facts, console: Console) -> None:
-    _rows(
+    print_rows(
         console,
         {
             "codec": _codec_line(facts),
@@ -73,7 +60,7 @@ def _codec(facts: Facts, console: Console) -> None:
 def _corpus(facts: Facts, console: Console) -> None:
     splits = facts["splits"].items()
     shares = ", ".join(f"{split['n_examples']:,} {name} ({split['seconds'] / 60:.1f} min)" for name, split in splits)
-    _rows(
+    print_rows(
         console,
         {
             "source": facts["source"],
@@ -107,7 +94,7 @@ def _histogram(edges: list[float], counts: list[int], console: Console) -> None:
 
 def _model(facts: Facts, console: Console) -> None:
     shape = facts["config"]
-    _rows(
+    print_rows(
         console,
         {
             "parameters": f"{facts['parameters']:,}",
@@ -126,7 +113,7 @@ def _run(facts: Facts, console: Console) -> None:
     loss = [f"{key} {metrics[key]:.3f}" for key in ("loss", "valid/loss") if key in metrics]
     held_out = {key.removeprefix("valid/"): value for key, value in metrics.items() if key.startswith("valid/")}
     levels = [f"{block} {value:.2f}" for block, value in held_out.items() if block != "loss"]
-    _rows(
+    print_rows(
         console,
         {
             "checkpoint": "none yet" if facts["step"] is None else f"step {facts['step']:,} of {facts['steps']:,}",
@@ -142,7 +129,7 @@ def _run(facts: Facts, console: Console) -> None:
 
 
 def _audio(facts: Facts, console: Console) -> None:
-    _rows(
+    print_rows(
         console,
         {
             "duration": f"{facts['duration']:.3f} s",
@@ -154,7 +141,6 @@ def _audio(facts: Facts, console: Console) -> None:
 
 
 PRINTERS: dict[str, Callable[[Facts, Console], None]] = {
-    "layout": _layout,
     "codec": _codec,
     "corpus": _corpus,
     "run": _run,

@@ -4,15 +4,17 @@ Owns the layout algebra. A layout is a small expression over named streams; its 
 with an exact inverse, and everything else (readiness, legality, forced cells, rates, drawings) is derived from it.
 """
 
+from hocket.interleave.blocks import check_blocks
 from hocket.interleave.composites import Alternate, Concat, Lead, Multispeaker, Stack
 from hocket.interleave.cursor import Cursor
-from hocket.interleave.draw import draw_svg, draw_text
+from hocket.interleave.draw import draw_text
 from hocket.interleave.layout import Layout, Leaf
 from hocket.interleave.nodes import CoarseFirst, Delay, Flatten, Marker, Parallel, Repeat, Text
-from hocket.interleave.parse import Scheme, Stage, layout_names, load_layout, load_scheme
+from hocket.interleave.parse import Scheme, Stage, build_scheme, layout_names, load_layout, load_scheme, load_stage
 from hocket.interleave.plan import Plan, PlanBatch
 from hocket.interleave.registry import register
 from hocket.interleave.stream import StreamRef
+from hocket.interleave.svg import draw_stages_svg, draw_svg
 from hocket.interleave.transforms import align_text, deduplicate, reduplicate, unalign_text
 from hocket.interleave.weights import LossWeights
 
@@ -39,12 +41,16 @@ __all__ = [
     "StreamRef",
     "Text",
     "align_text",
+    "build_scheme",
+    "check_blocks",
     "deduplicate",
+    "draw_stages_svg",
     "draw_svg",
     "draw_text",
     "layout_names",
     "load_layout",
     "load_scheme",
+    "load_stage",
     "reduplicate",
     "register",
     "unalign_text",

@@ -1,0 +1,306 @@
+"""What a layout costs and gives at a codec's rates: the facts that `hocket inspect LAYOUT` shows and compares.
+
+A preset is one stage or several; each stage has its rates, the seconds that contexts hold, the steps until the first
+frame can be heard, and a short example to be drawn. Everything is read off the layout and its plans; 1 to 20 ms each.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from hocket.codec import load_codec
+from hocket.codec.catalogue import CATALOGUE
+from hocket.errors import InputError, did_you_mean
+from hocket.interleave import Alternate, Plan, Scheme, Stage, StreamRef, draw_text, layout_names, load_scheme
+from hocket.interleave.layout import Layout
+from hocket.vocab import ALIGNED_TEXT, TEXT
+
+BUNDLED = "bundled"
+CONTEXTS = (512, 2048, 8192, 32768)
+"""Steps for which the rate table says how much audio they hold."""
+EXAMPLE_FRAMES, EXAMPLE_TOKENS, EXAMPLE_WORDS = (6, 4, 3), 4, 4
+LONGEST_EXAMPLE = 40
+"""Steps; an example takes the most of `EXAMPLE_FRAMES` that stay below."""
+DRAWING_WIDTH = 100
+PROBE = (64, 128)
+"""Frames of two documents; what is the same in both does not grow with the length."""
+Facts = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clock:
+    """How many levels the streams of codes have, and at which rates they go."""
+
+    codec: str = BUNDLED
+    """"bundled", a name of the catalogue, or a codec's folder; gives what is not given here."""
+    levels: int | None = None
+    frame_rate: Fraction | None = None
+    """Hz, of every stream of codes."""
+    frame_rates: Mapping[str, Fraction] = field(default_factory=dict)
+    """Hz by stream, where one differs."""
+
+    @cached_property
+    def _published(self) -> tuple[Fraction, int]:
+        for entry in CATALOGUE:
+            if self.codec in (entry.short, entry.hub):
+                return entry.frame_rate, len(entry.codebook_sizes)
+        identity = load_codec(self.codec).identity
+        return identity.frame_rate, identity.levels
+
+    @property
+    def n_levels(self) -> int:
+        """Levels of a stream of codes.
+
+        Raises:
+            InputError: more are asked for than the codec has.
+        """
+        most = self._published[1] if self.frame_rate is None or self.levels is None else self.levels
+        if self.levels is not None and not 1 <= self.levels <= most:
+            raise InputError(f'codec "{self.codec}" has levels 1 to {most}, so --levels {self.levels} cannot be had')
+        return self.levels or most
+
+    def rates(self, streams: Sequence[str]) -> dict[str, Fraction]:
+        """Hz of each stream that has a rate; text has none."""
+        return {name: self._rate(name) for name in streams if name != TEXT}
+
+    def _rate(self, stream: str) -> Fraction:
+        return self.frame_rates[stream] if stream in self.frame_rates else self.frame_rate or self._published[0]
+
+
+def read_clock(codec: str | None, levels: int | None, frame_rate: str | None, frame_rates: str | None) -> Clock | None:
+    """A clock from options as they are typed; None where none is given.
+
+    Raises:
+        InputError: a rate is none.
+    """
+    if codec is None and levels is None and frame_rate is None and frame_rates is None:
+        return None
+    return Clock(
+        codec=codec or BUNDLED,
+        levels=levels,
+        frame_rate=None if frame_rate is None else parse_rate(frame_rate),
+        frame_rates={} if frame_rates is None else parse_rates(frame_rates),
+    )
+
+
+def parse_rates(text: str) -> dict[str, Fraction]:
+    """Frame rates such as `semantic=25,audio=50`.
+
+    Raises:
+        InputError: it is written otherwise, or a rate is not above 0.
+    """
+    rates = {}
+    for part in text.split(","):
+        name, equals, rate = part.strip().partition("=")
+        if not (name and equals):
+            raise InputError(f'frame rates are written as semantic=25,audio=50 (Hz by stream), not "{text}"')
+        rates[name.strip()] = parse_rate(rate)
+    return rates
+
+
+def parse_rate(text: str) -> Fraction:
+    """A frame rate such as `12.5` or `75/2`, in Hz."""
+    try:
+        rate = Fraction(text.strip())
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if rate <= 0:
+        raise InputError(f'a frame rate is a number of Hz above 0, such as 12.5 or 75/2, not "{text}"')
+    return rate
+
+
+@dataclass(frozen=True)
+class FirstFrame:
+    """When the first frame of what is generated can be decoded."""
+
+    stream: str
+    steps: int | None
+    """Steps from the first one; None where the whole clip must be there."""
+    seconds: float | None
+    """The same on the stream's clock, at its steps a frame; None where steps of text are among them."""
+    after: tuple[str, ...]
+    """Streams that stand before, whole, and whose steps are not counted."""
+
+
+@dataclass(frozen=True)
+class StageView:
+    """One stage of a layout at a clock."""
+
+    stage: Stage
+    rates: Mapping[str, Fraction]
+    frames: int | None = None
+
+    @property
+    def layout(self) -> Layout:
+        return self.stage.layout
+
+    @cached_property
+    def plan(self) -> Plan:
+        """A short example to be drawn."""
+        for frames in EXAMPLE_FRAMES if self.frames is None else (self.frames,):
+            plan = example_plan(self.layout, self.rates, frames, given=self.stage.given)
+            if plan.n_steps <= LONGEST_EXAMPLE:
+                break
+        return plan
+
+    @cached_property
+    def first_frame(self) -> FirstFrame | None:
+        """None where spans decide it, or nothing but text is generated."""
+        return find_first_frame(self.stage, self.rates)
+
+    @cached_property
+    def facts(self) -> Facts:
+        """Plain values, ready for JSON."""
+        stage, layout, first = self.stage, self.layout, self.first_frame
+        steps = layout.steps_per_second(self.rates)
+        return {
+            "layout": layout.expression,
+            "streams": layout.streams,
+            "frame_rates": {name: float(rate) for name, rate in self.rates.items()},
+            "rows": layout.n_rows,
+            "online": layout.is_online,
+            "legal_sets": len(np.unique(self.plan.legal_TR[self.plan.legal_TR > 0])),
+            "given": list(stage.given),
+            "objective": stage.objective,
+            "attention": stage.attention,
+            "head": stage.head,
+            "steps_per_second": float(steps),
+            "tokens_per_second": float(layout.tokens_per_second(self.rates)),
+            "seconds_in_context": {n: round(float(n / steps), 2) for n in CONTEXTS} if steps else {},
+            "first_frame": vars(first) | {"after": list(first.after)} if first else None,
+            "drawing": draw_text(self.plan, width=DRAWING_WIDTH),
+        }
+
+
+@dataclass(frozen=True)
+class LayoutView:
+    """A layout, or a preset with all its stages, at a clock."""
+
+    name: str
+    scheme: Scheme
+    stages: tuple[StageView, ...]
+    codec: str
+
+    @property
+    def facts(self) -> Facts:
+        """Plain values, ready for JSON; those of a single stage stand at the top."""
+        shared = {"kind": "layout", "name": self.name, "codec": self.codec}
+        shared |= {"description": self.scheme.description, "when": self.scheme.when}
+        if len(self.stages) == 1:
+            return shared | self.stages[0].facts
+        return shared | {"stages": [{"name": view.stage.name} | view.facts for view in self.stages]}
+
+    @property
+    def titled(self) -> list[tuple[str, StageView]]:
+        """Each stage with a heading; a single one has the layout's name."""
+        if len(self.stages) == 1:
+            return [(self.name, self.stages[0])]
+        return [(f"{self.name}/{view.stage.name}", view) for view in self.stages]
+
+
+def view_layout(spec: str, clock: Clock, frames: int | None = None) -> LayoutView:
+    """A preset's name, one of its stages as `valle/nar`, an expression or a YAML file, at a clock.
+
+    Raises:
+        InputError: there is no such layout, or it does not fit the number of levels.
+    """
+    name, wanted = _split_stage(spec)
+    names = {leaf.ref.name for stage in load_scheme(name).stages for leaf in stage.layout.leaves()}
+    scheme = load_scheme(name, clock.n_levels, clock.rates(sorted(names)))
+    found = {stage.name: stage for stage in scheme.stages}
+    if wanted is not None and wanted not in found:
+        raise InputError(f'"{name}" has no stage "{wanted}"' + did_you_mean(wanted, found))
+    chosen = scheme.stages if wanted is None else (found[wanted],)
+    views = tuple(StageView(stage, clock.rates(list(stage.layout.streams)), frames) for stage in chosen)
+    return LayoutView(spec, scheme, views, clock.codec)
+
+
+def is_layout(thing: str) -> bool:
+    """Whether a name is a preset, one of its stages, a YAML file or an expression."""
+    return thing.endswith((".yaml", ".yml")) or "(" in thing or _split_stage(thing)[0] in layout_names()
+
+
+def example_plan(layout: Layout, rates: Mapping[str, Fraction], frames: int, given: Sequence[str] = ()) -> Plan:
+    """A short document to be drawn: `frames` frames of the fastest stream, some words where spans need them."""
+    fastest = max(rates.values(), default=Fraction(1))
+    lengths = {name: max(1, round(frames * rates[name] / fastest)) for name in layout.streams if name in rates}
+    lengths |= {TEXT: EXAMPLE_TOKENS} if TEXT in layout.streams else {}
+    for node in layout.walk():
+        if isinstance(node, Alternate) and node.ratio:
+            for part, size in zip(node.parts, node.ratio, strict=True):
+                lengths |= {leaf.ref.name: size + max(2, size // 3) for leaf in part.leaves()}
+    return layout.plan(lengths, given=given, spans=_example_spans(layout, lengths))
+
+
+def _example_spans(layout: Layout, lengths: dict[str, int]) -> Any:
+    """Four words (turns) of even length; by words, each stands in the next stream. None without spans."""
+    if not layout.span_nodes():
+        return None
+    node = layout.span_nodes()[0]
+    for name in node.part_streams:
+        lengths[name] = max(lengths[name], 2 * EXAMPLE_WORDS if name != TEXT else EXAMPLE_WORDS)
+    edges = {name: [lengths[name] * i // EXAMPLE_WORDS for i in range(EXAMPLE_WORDS + 1)] for name in node.part_streams}
+    if node.by_turns:
+        return edges
+    names = node.part_streams
+    turns = ((names[i % len(names)], i) for i in range(EXAMPLE_WORDS))
+    return [(name, edges[name][i], edges[name][i + 1]) for name, i in turns]
+
+
+def find_first_frame(stage: Stage, rates: Mapping[str, Fraction]) -> FirstFrame | None:
+    """When the first frame of the stream that is heard is complete; see `FirstFrame`."""
+    spoken = [name for name in stage.predicted if name not in (TEXT, ALIGNED_TEXT)]
+    if not spoken or stage.layout.span_nodes():
+        return None
+    heard = next((name for name in spoken if name != "semantic"), spoken[0])
+    if stage.objective != "next-token" or stage.attention != "causal":
+        return FirstFrame(heard, None, None, ())
+    short, long = (_probe(stage, rates, n) for n in PROBE)
+    done = [int(plan.done[heard][0]) for plan in (short, long)]
+    begins = [_first_predicted(plan, spoken) for plan in (short, long)]
+    if done[0] == done[1]:
+        first, after = 1, ()
+    elif done[0] - begins[0] == done[1] - begins[1]:
+        first, after = begins[0], _before(stage, short, begins[0])
+    else:
+        return FirstFrame(heard, None, None, ())
+    steps = done[0] - first + 1
+    has_text = TEXT in short.levels and TEXT not in after and _first_step(short, TEXT) <= done[0]
+    frames = Fraction(steps * (short.lengths[heard] - 1), int(short.done[heard][-1]) - done[0])
+    return FirstFrame(heard, steps, None if has_text else float(frames / rates[heard]), after)
+
+
+def _probe(stage: Stage, rates: Mapping[str, Fraction], frames: int) -> Plan:
+    fastest = max(rates.values(), default=Fraction(1))
+    lengths = {name: math.ceil(frames * rates.get(name, fastest) / fastest) for name in stage.layout.streams}
+    return stage.layout.plan(lengths, ended=(), given=stage.given)
+
+
+def _first_predicted(plan: Plan, streams: Sequence[str]) -> int:
+    """The first step that holds a code to be predicted of one of the streams."""
+    numbers = [list(plan.levels).index(name) for name in streams]
+    predicted_TR = np.isin(plan.stream_TR, numbers) & (plan.legal_TR > 0) & (plan.source_TR >= len(plan.symbols))
+    return int(predicted_TR.any(axis=1).argmax())
+
+
+def _before(stage: Stage, plan: Plan, step: int) -> tuple[str, ...]:
+    """What stands before a step: streams, or the given levels of one that goes on."""
+    names = [name for name in plan.levels if _first_step(plan, name) < step]
+    levels = {StreamRef.parse(name).name: name for name in stage.given}
+    return tuple(levels.get(name, name) for name in names)
+
+
+def _first_step(plan: Plan, stream: str) -> int:
+    return int(plan.where[stream][0].min()) // plan.n_rows
+
+
+def _split_stage(spec: str) -> tuple[str, str | None]:
+    if "/" not in spec or "(" in spec or spec.endswith((".yaml", ".yml")):
+        return spec, None
+    name, _, stage = spec.rpartition("/")
+    return (name, stage) if name in layout_names() else (spec, None)

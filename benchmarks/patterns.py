@@ -14,9 +14,10 @@ A peer's sequence has K rows; hocket's grid is compared by level, as in `tests/i
 peer beside hocket: `pip install --no-deps audiocraft==1.3.0` (its file of patterns needs torch alone).
 """
 
+import collections
 import gc
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -34,7 +35,8 @@ SPECIAL = 2048
 LIMITS = {"unseen": 100, "cached": 3}
 COLUMNS = ("peer", "torch", "numpy", "new layout")
 BATCH, LONGEST = 32, 1500
-ROW = 8  # documents in a row: the first alone finds the processor's caches full of the other side's data
+ROW = 8
+"""Documents in a row. One more goes before them, untimed: it finds the processor's caches full of the other's data."""
 
 
 class Pattern(NamedTuple):
@@ -92,44 +94,66 @@ def compare(layout: Layout, provider: Any, codes_TK: torch.Tensor) -> None:
     assert torch.equal(back_1KT[0].T, codes_TK), "the peer lost codes"
 
 
-def peer_run(provider: Any, documents: list[torch.Tensor]) -> Callable[[], object]:
+def exhaust(results: Iterable[object]) -> None:
+    """Lets each result go before the next is made, as a loader does."""
+    collections.deque(results, maxlen=0)
+
+
+def in_a_row(layout: Layout, documents: Sequence[Any]) -> Callable[[], object]:
+    """hocket at unseen lengths, one after another."""
+    ours(layout, documents[0])
+    return lambda: exhaust(ours(layout, codes_TK) for codes_TK in documents[1:])
+
+
+def peer_in_a_row(provider: Any, documents: Sequence[torch.Tensor]) -> Callable[[], object]:
     """The peer at unseen lengths, one after another, without the patterns of earlier ones."""
     provider.get_pattern.cache_clear()
     gc.collect()
     items = [for_peer(codes_TK) for codes_TK in documents]
-    return lambda: [theirs(provider, codes_1KT) for codes_1KT in items]
+    theirs(provider, items[0])
+    return lambda: exhaust(theirs(provider, codes_1KT) for codes_1KT in items[1:])
 
 
-def unused_layout(pattern: Pattern, number: int) -> Layout:
-    """The same layout of a stream that no layout had before."""
-    return load_layout(pattern.expression.replace("audio", f"stream{number}"), levels=pattern.levels)
+def peer_again(provider: Any, codes_1KT: torch.Tensor) -> Callable[[], object]:
+    """The peer at one length that it has a pattern for."""
+    theirs(provider, codes_1KT)
+    return lambda: exhaust(theirs(provider, codes_1KT) for _ in range(ROW))
+
+
+def first_of(pattern: Pattern, number: int, known: Layout, codes_TK: torch.Tensor) -> Callable[[], object]:
+    """The first plan of a layout of a stream that no layout had before."""
+    unused = load_layout(pattern.expression.replace("audio", f"stream{number}"), levels=pattern.levels)
+    ours(known, codes_TK)
+    return lambda: ours(unused, codes_TK)
 
 
 def measure(name: str, pattern: Pattern, patterns: Any | None, rounds: int) -> None:
     """A line for unseen lengths and one for a cached one."""
     layout = load_layout(pattern.expression, levels=pattern.levels)
-    first = pattern.frames - ROW * (rounds + 1)
-    codes = [known_codes(n, pattern.levels) for n in range(first, pattern.frames + ROW * (rounds + 1))]
-    rows = [codes[ROW * turn :][:ROW] for turn in range(2 * rounds + 2)]
-    first_TK, first_1KT = codes[0], for_peer(codes[0])
+    size = ROW + 1
+    first = pattern.frames - size * (rounds + 1)
+    codes = [known_codes(n, pattern.levels) for n in range(first, pattern.frames + size * (rounds + 1))]
+    rows = [codes[size * turn :][:size] for turn in range(2 * rounds + 2)]
+    same_TK = known_codes(pattern.frames, pattern.levels)
+    same_1KT = for_peer(same_TK)
     unseen: Candidates = {
-        "torch": lambda turn: lambda: [ours(layout, codes_TK) for codes_TK in rows[2 * turn]],
-        "numpy": lambda turn: lambda: [ours(layout, codes_TK.numpy()) for codes_TK in rows[2 * turn + 1]],
-        "new layout": lambda turn: partial(ours, unused_layout(pattern, turn), rows[turn][0]),
+        "torch": lambda turn: in_a_row(layout, rows[2 * turn]),
+        "numpy": lambda turn: in_a_row(layout, [codes_TK.numpy() for codes_TK in rows[2 * turn + 1]]),
+        "new layout": lambda turn: first_of(pattern, turn, layout, same_TK),
     }
-    cached: dict[str, Callable[[], object]] = {
-        "torch": lambda: ours(layout, first_TK),
-        "numpy": lambda: ours(layout, first_TK.numpy()),
+    cached: Candidates = {
+        "torch": lambda turn: in_a_row(layout, [same_TK] * size),
+        "numpy": lambda turn: in_a_row(layout, [same_TK.numpy()] * size),
     }
     if patterns:
         provider = getattr(patterns, pattern.provider)(pattern.levels)
         for frames in (1, 97, first - 1):
             compare(layout, provider, known_codes(frames, pattern.levels))
-        unseen["peer"] = lambda turn: peer_run(provider, rows[turn])
-        cached["peer"] = lambda: theirs(provider, first_1KT)
-    median = prepared(unseen, rounds)
-    show(name, "unseen", {column: spent / (1 if column == "new layout" else ROW) for column, spent in median.items()})
-    show(name, "cached", interleaved(cached, 20 * rounds))
+        unseen["peer"] = lambda turn: peer_in_a_row(provider, rows[turn])
+        cached["peer"] = lambda turn: peer_again(provider, same_1KT)
+    for kind, candidates, times in (("unseen", unseen, rounds), ("cached", cached, 20 * rounds)):
+        median = prepared(candidates, times)
+        show(name, kind, {column: spent / (1 if column == "new layout" else ROW) for column, spent in median.items()})
 
 
 def show(name: str, kind: str, median: Mapping[str, float]) -> None:
@@ -142,23 +166,24 @@ def show(name: str, kind: str, median: Mapping[str, float]) -> None:
 def measure_batch(patterns: Any | None, rounds: int) -> None:
     """Documents of different lengths, none seen before: in one call, and one by one."""
     layout = load_layout("Delay(audio)", levels=8)
-    lengths = random.Random(0).sample(range(200, LONGEST), BATCH * (rounds + 1))
-    batches = [[known_codes(n, 8) for n in lengths[BATCH * turn :][:BATCH]] for turn in range(rounds + 1)]
-    packed = [torch.cat(items) for items in batches]
+    lengths = random.Random(0).sample(range(200, LONGEST), (BATCH + 1) * (rounds + 1))
+    batches = [[known_codes(n, 8) for n in lengths[(BATCH + 1) * turn :][: BATCH + 1]] for turn in range(rounds + 1)]
+    packed = [torch.cat(documents[1:]) for documents in batches]
 
     def at_once(turn: int) -> tuple[Any, Any]:
-        plan = layout.batch({"audio": [len(codes_TK) for codes_TK in batches[turn]]}, ended=())
+        plan = layout.batch({"audio": [len(codes_TK) for codes_TK in batches[turn][1:]]}, ended=())
         grid_TR = plan.interleave({"audio": packed[turn]})
         return grid_TR, plan.deinterleave(grid_TR)["audio"]
 
-    grid_TR, back_TK = at_once(0)
-    grids = [ours(layout, codes_TK)[1] for codes_TK in batches[0]]
-    assert torch.equal(back_TK, packed[0]), "the batch lost codes"
-    assert torch.equal(grid_TR, torch.cat(grids)), "the batch differs from its documents"
+    for turn in range(rounds + 1):
+        grid_TR, back_TK = at_once(turn)
+        grids = [ours(layout, codes_TK)[1] for codes_TK in batches[turn][1:]]
+        assert torch.equal(back_TK, packed[turn]), "the batch lost codes"
+        assert torch.equal(grid_TR, torch.cat(grids)), "the batch differs from its documents"
     runs: Candidates = {"torch": lambda turn: partial(at_once, turn)}
     if patterns:
         provider = patterns.DelayedPatternProvider(8)
-        runs["peer"] = lambda turn: peer_run(provider, batches[turn])
+        runs["peer"] = lambda turn: peer_in_a_row(provider, batches[turn])
     show(f"delay, 8 x {BATCH} documents", "unseen", prepared(runs, rounds))
 
 

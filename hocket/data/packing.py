@@ -16,7 +16,7 @@ Shapes: N grid steps of a micro-batch, R rows, D documents, S segments.
 """
 
 import bisect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -25,7 +25,7 @@ import torch
 
 from hocket.data.corpus import Corpus
 from hocket.errors import InputError
-from hocket.interleave import Layout
+from hocket.interleave import Layout, LossWeights
 from hocket.vocab import Vocabulary
 from hocket.vocab.vocabulary import TEXT
 
@@ -77,44 +77,46 @@ class Documents:
         layout: Layout,
         vocabulary: Vocabulary,
         context: int,
-        weights: Mapping[str, float] | None = None,
+        weights: LossWeights | None = None,
+        given: Sequence[str] = (),
     ):
         self._corpus, self.layout, self.vocabulary = corpus, layout, vocabulary
+        self._weights, self._given = weights or LossWeights(), tuple(given)
+        self._weights.table(layout.legal_cells, tuple(layout.streams))  # refuses a stream that there is not
         self._codes = [name for name in layout.streams if name != TEXT]
         _check_streams(corpus, layout)
+        if layout.span_nodes():
+            raise InputError(f"{layout} goes by spans of words or turns, which no corpus holds yet")
         self._tokens = self._encode_texts() if TEXT in layout.streams else None
         self.segments = self._cut(context)
-        by_stream = dict.fromkeys(layout.streams, 1.0) | dict(weights or {})
-        legal_streams = [legal[0].partition(".")[0] if legal else None for legal in layout.legal_sets]
-        self._weights = np.array([by_stream[s] if s else 0.0 for s in legal_streams], dtype=np.float32)
 
     def collate(self, numbers: np.ndarray) -> Batch:
         """The segments of these numbers, end to end."""
-        documents = [self._document(int(number)) for number in numbers]
-        ids_NR = np.concatenate([ids for ids, _ in documents])
-        legal_NR = np.concatenate([legal for _, legal in documents]).astype(np.int64)
-        bounds = np.cumsum([0] + [len(ids) for ids, _ in documents])
         chosen = self.segments
+        documents = [self._streams(int(number)) for number in numbers]
+        packed = {name: np.concatenate([streams[name] for streams in documents]) for name in self.layout.streams}
+        plan = self.layout.batch(
+            {name: [len(streams[name]) for streams in documents] for name in self.layout.streams},
+            start=["<bos>" if start == 0 else "<cont>" for start in chosen.start[numbers]],
+            ended=dict.fromkeys(self.layout.streams, chosen.is_last[numbers]),
+            given=self._given,
+        )
         return Batch(
-            ids_NR=torch.from_numpy(ids_NR),
-            legal_NR=torch.from_numpy(legal_NR),
-            weight_NR=torch.from_numpy(self._weights[legal_NR]),
-            cu_seqlens=torch.from_numpy(bounds),
+            ids_NR=torch.from_numpy(plan.interleave(packed, self.vocabulary)),
+            legal_NR=torch.from_numpy(plan.legal_TR.astype(np.int64)),
+            weight_NR=torch.from_numpy(plan.weights(self._weights)),
+            cu_seqlens=torch.from_numpy(plan.cu_seqlens),
             example_ids=[self._corpus[int(e)].id for e in chosen.example[numbers]],
             n_frames=int((chosen.stop[numbers] - chosen.start[numbers]).sum()),
         )
 
-    def _document(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+    def _streams(self, number: int) -> dict[str, np.ndarray]:
+        """The streams of a segment: codes `[T, K]`, text `[T, 1]`."""
         s = self.segments
         example, start, stop = int(s.example[number]), int(s.start[number]), int(s.stop[number])
         codes_TK = self._corpus[example].streams
         streams = {name: codes_TK[name][start:stop, : self.layout.streams[name]] for name in self._codes}
-        if self._tokens is not None:
-            streams[TEXT] = self._tokens[example]
-        lengths = {name: len(codes) for name, codes in streams.items()}
-        ended = self.layout.streams if s.is_last[number] else ()
-        plan = self.layout.plan(lengths, start="<bos>" if start == 0 else "<cont>", ended=ended)
-        return plan.interleave(streams, self.vocabulary), plan.legal_TR
+        return streams if self._tokens is None else {**streams, TEXT: self._tokens[example][:, None]}
 
     def _encode_texts(self) -> list[np.ndarray]:
         texts = [self._corpus[i].text for i in range(len(self._corpus))]
@@ -177,7 +179,8 @@ class PackedLoader:
         context: longest document in steps.
         seed: fixes the order.
         rank, world_size: which micro-batches of the global sequence are this process's.
-        weights: loss weight by stream, 1 where not given.
+        weights: what each cell counts in the loss.
+        given: streams, or levels of them, that are never predicted.
     """
 
     def __init__(
@@ -191,11 +194,12 @@ class PackedLoader:
         seed: int,
         rank: int = 0,
         world_size: int = 1,
-        weights: Mapping[str, float] | None = None,
+        weights: LossWeights | None = None,
+        given: Sequence[str] = (),
     ):
         if not len(corpus):
             raise InputError(f"{corpus.folder} holds no example to train on")
-        self._documents = Documents(corpus, layout, vocabulary, min(context, batch_steps), weights)
+        self._documents = Documents(corpus, layout, vocabulary, min(context, batch_steps), weights, given)
         self._budget, self._seed, self._rank, self._world_size = batch_steps, seed, rank, world_size
         self.epoch, self._next = 0, 0
         self._packs: dict[int, list[np.ndarray]] = {}
@@ -264,12 +268,13 @@ def one_pass(
     *,
     batch_steps: int,
     context: int,
-    weights: Mapping[str, float] | None = None,
+    weights: LossWeights | None = None,
+    given: Sequence[str] = (),
 ) -> Iterator[Batch]:
     """Every example once, in a fixed order: for validation."""
     if not len(corpus):
         return
-    documents = Documents(corpus, layout, vocabulary, min(context, batch_steps), weights)
+    documents = Documents(corpus, layout, vocabulary, min(context, batch_steps), weights, given)
     steps = documents.segments.steps
     for numbers in pack(np.arange(len(steps)), steps, batch_steps):
         yield documents.collate(numbers)

@@ -60,6 +60,20 @@ class Scheme:
     stages: tuple[Stage, ...]
     """One, or several that go one after another."""
 
+    def stage(self, name: str | None = None) -> Stage:
+        """A stage by name; the only one where there is one.
+
+        Raises:
+            InputError: there is no such stage, or there are several and none was named.
+        """
+        found = {stage.name: stage for stage in self.stages}
+        if name is None and len(found) > 1:
+            listed = ", ".join(f"{self.name}/{stage}" for stage in found)
+            raise InputError(f'"{self.name}" is a cascade of {len(found)} models; choose one of its stages: {listed}')
+        if name is not None and name not in found:
+            raise InputError(f'"{self.name}" has no stage "{name}"' + did_you_mean(name, found))
+        return found[name] if name is not None else next(iter(found.values()))
+
 
 def load_layout(
     spec: "str | Path | Layout", levels: Levels = None, frame_rates: FrameRates | None = None, *, partial: bool = False
@@ -81,15 +95,17 @@ def load_layout(
     text = str(spec)
     if "(" in text:
         return resolve_levels(parse(text), levels, frame_rates, partial=partial)
-    name, stage = _split_stage(text)
-    scheme = load_scheme(name, levels, frame_rates)
-    if stage is None and len(scheme.stages) > 1:
-        listed = ", ".join(f"{name}/{s.name}" for s in scheme.stages)
-        raise InputError(f'"{name}" is a cascade of {len(scheme.stages)} models; choose one of its stages: {listed}')
-    found = {s.name: s.layout for s in scheme.stages}
-    if stage is not None and stage not in found:
-        raise InputError(f'"{name}" has no stage "{stage}"' + did_you_mean(stage, found))
-    return found[stage] if stage is not None else next(iter(found.values()))
+    return load_stage(text, levels, frame_rates).layout
+
+
+def load_stage(spec: str | Path, levels: Levels = None, frame_rates: FrameRates | None = None) -> Stage:
+    """A preset of one stage, or one stage of a cascade, as `valle/nar`; the arguments are those of `load_layout`.
+
+    Raises:
+        InputError: as `load_layout`.
+    """
+    name, stage = _split_stage(str(spec))
+    return load_scheme(name, levels, frame_rates).stage(stage)
 
 
 def load_scheme(spec: str | Path, levels: Levels = None, frame_rates: FrameRates | None = None) -> Scheme:
@@ -104,18 +120,31 @@ def load_scheme(spec: str | Path, levels: Levels = None, frame_rates: FrameRates
         lone = Stage(name=str(spec), layout=layout)
         return Scheme(name=str(spec), description="", when="", stages=(lone,))
     text = Path(source).read_text(encoding="utf-8")
-    content = _read_yaml(text, source)
-    stages = content.pop("stages", None)
-    when = str(content.pop("when", ""))
-    name = Path(source).stem
-    described = stages if stages is not None else [{"name": name, **content}]
+    return build_scheme(Path(source).stem, _read_yaml(text, source), levels, frame_rates, description=_comment(text))
+
+
+def build_scheme(
+    name: str,
+    content: Mapping[str, Any],
+    levels: Levels = None,
+    frame_rates: FrameRates | None = None,
+    *,
+    description: str = "",
+) -> Scheme:
+    """A scheme from what its file holds; the other arguments are those of `load_layout`.
+
+    Raises:
+        InputError: as `load_scheme`.
+    """
+    content = dict(content)
+    when, stages = str(content.pop("when", "")), content.pop("stages", None)
     if stages is not None and content:
-        raise InputError(f"{source} has stages, so these keys belong into one of them: {', '.join(content)}")
+        raise InputError(f'"{name}" has stages, so these keys belong into one of them: {", ".join(content)}')
+    described = stages if stages is not None else [{"name": name, **content}]
     if not isinstance(described, list) or not described:
-        raise InputError(f"{source} needs a list of stages, each with a name and a layout")
-    lone = len(described) == 1
-    built = tuple(_stage(item, source, levels, frame_rates, lone=lone) for item in described)
-    return Scheme(name=name, description=_comment(text), when=when, stages=built)
+        raise InputError(f'"{name}" needs a list of stages, each with a name and a layout')
+    built = tuple(_stage(item, name, levels, frame_rates, lone=len(described) == 1) for item in described)
+    return Scheme(name=name, description=description, when=when, stages=built)
 
 
 def layout_names() -> list[str]:
@@ -190,17 +219,17 @@ def _comment(text: str) -> str:
     return " ".join(lines)
 
 
-def _stage(item: Any, source: str, levels: Levels, rates: FrameRates | None, *, lone: bool) -> Stage:
+def _stage(item: Any, scheme: str, levels: Levels, rates: FrameRates | None, *, lone: bool) -> Stage:
     if not isinstance(item, dict) or not {"name", "layout"} <= set(item):
-        raise InputError(f"{source}: a stage needs a name and a layout, not {item!r}")
+        raise InputError(f'"{scheme}": a stage needs a name and a layout, not {item!r}')
     choices = {"objective": OBJECTIVES, "attention": ATTENTIONS, "head": HEADS}
     for key, value in item.items():
         if key not in ("name", "layout", "given", *choices):
             raise InputError(
-                f'{source} has the unknown key "{key}"' + did_you_mean(key, [*choices, "given", "layout", "when"])
+                f'"{scheme}" has the unknown key "{key}"' + did_you_mean(key, [*choices, "given", "layout", "when"])
             )
         if key in choices and value not in choices[key]:
-            raise InputError(f'{source}: {key} is one of {", ".join(choices[key])}, not "{value}"')
+            raise InputError(f'"{scheme}": {key} is one of {", ".join(choices[key])}, not "{value}"')
     try:
         layout = load_layout(parse(str(item["layout"])), levels, rates, partial=not lone)
     except InputError as error:
@@ -209,7 +238,9 @@ def _stage(item: Any, source: str, levels: Levels, rates: FrameRates | None, *, 
     names = {leaf.ref.name for leaf in layout.leaves()}
     for name in given:
         if StreamRef.parse(name).name not in names:
-            raise InputError(f'{source} gives the stream "{name}", which its layout lacks' + did_you_mean(name, names))
+            raise InputError(
+                f'"{scheme}" gives the stream "{name}", which its layout lacks' + did_you_mean(name, names)
+            )
     return Stage(**{**item, "name": str(item["name"]), "layout": layout, "given": given})
 
 

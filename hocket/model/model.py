@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from hocket.codec import Codec, CodecIdentity, load_codec
 from hocket.data.packing import Batch
 from hocket.errors import InputError
-from hocket.interleave import Layout, load_layout
+from hocket.interleave import Layout, check_blocks, load_layout
+from hocket.interleave.parse import written
 from hocket.model.config import ModelConfig
 from hocket.model.decoder import Decoder
 from hocket.model.heads import LegalSet, LossParts, ParallelHead
@@ -31,7 +32,7 @@ from hocket.vocab import Vocabulary
 
 CONFIG_FILE, WEIGHTS_FILE, VOCABULARY_FOLDER = "config.json", "model.safetensors", "vocabulary"
 MODEL_FOLDER, CHECKPOINTS_FOLDER, LATEST_FILE = "model", "checkpoints", "latest"
-FORMAT = 1
+FORMAT = 2
 
 
 class Model(nn.Module):
@@ -44,8 +45,11 @@ class Model(nn.Module):
         layout: Layout,
         codec_identity: CodecIdentity,
         codec_source: str,
+        given: Sequence[str] = (),
     ):
         super().__init__()
+        self.given = tuple(given)
+        """Streams, or levels of them, that the model never predicts."""
         self.config, self.vocabulary, self.layout = config, vocabulary, layout
         self.codec_identity, self.codec_source = codec_identity, codec_source
         self.decoder = Decoder(config, vocabulary.size, vocabulary.id("<none>"))
@@ -64,6 +68,7 @@ class Model(nn.Module):
         codec_identity: CodecIdentity,
         *,
         codec_source: str | None = None,
+        given: Sequence[str] = (),
         codebooks: Mapping[str, Sequence[Tensor]] | None = None,
         seed: int = 0,
     ) -> "Model":
@@ -71,13 +76,17 @@ class Model(nn.Module):
 
         Args:
             codec_source: what `load_codec` takes to find the codec again; the codec's name unless given.
+            given: streams, or levels of them as `audio[:4]`, that are never predicted.
             codebooks: the codec's vectors by stream, a `[entries, width]` each level (`Codec.codebooks`); needed where
                 `config.embeddings` is "codebooks".
 
         Raises:
-            InputError: the embeddings are to start from codebooks and there are none.
+            InputError: the embeddings are to start from codebooks and there are none; the vocabulary lacks a block or a
+                token of the layout; two rows of a step share a block; a given stream is not in the layout.
         """
-        model = cls(config, vocabulary, layout, codec_identity, codec_source or codec_identity.name)
+        check_blocks(layout, vocabulary)
+        layout.find_levels(given)
+        model = cls(config, vocabulary, layout, codec_identity, codec_source or codec_identity.name, given)
         generator = torch.Generator().manual_seed(seed)
         model.decoder.initialise(generator)
         model.head.initialise(generator)
@@ -155,7 +164,8 @@ def save_model_files(folder: str | Path, model: Model, state_dict: Mapping[str, 
     content = {
         "format": FORMAT,
         "model": asdict(model.config),
-        "layout": model.layout.expression,
+        "layout": written(model.layout),
+        "given": list(model.given),
         "levels": model.layout.streams,
         "codec": model.codec_identity.to_dict(),
         "codec_source": model.codec_source,
@@ -198,7 +208,9 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
         )
     layout = load_layout(content["layout"], levels={n: k for n, k in content["levels"].items() if n != "text"})
     identity = CodecIdentity.from_dict(content["codec"])
-    model = Model(ModelConfig(**content["model"]), vocabulary, layout, identity, content["codec_source"])
+    model = Model(
+        ModelConfig(**content["model"]), vocabulary, layout, identity, content["codec_source"], content["given"]
+    )
     try:
         model.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS_FILE))
     except (SafetensorError, RuntimeError) as error:
@@ -213,7 +225,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is no JSON: {error}") from error
-    wanted = {"format", "model", "layout", "levels", "codec", "codec_source", "vocabulary_fingerprint"}
+    wanted = {"format", "model", "layout", "given", "levels", "codec", "codec_source", "vocabulary_fingerprint"}
     if not isinstance(content, dict) or not wanted <= set(content):
         raise InputError(f"{folder} is no hocket checkpoint: its {CONFIG_FILE} is not one of hocket's")
     if content["format"] != FORMAT:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import MISSING
 
 from hocket.errors import InputError, did_you_mean
+from hocket.interleave import LossWeights
 from hocket.model import ModelConfig
 
 ENGINES = ("auto", "deepspeed", "accelerate")
@@ -57,6 +58,20 @@ class VocabGroup:
 class InterleaveGroup:
     layout: str = "delay"
     """A layout's name, its expression, or a YAML file that holds one."""
+    given: list[str] = field(default_factory=list)
+    """Streams, or levels of them as "audio[:4]", that are never predicted."""
+    objective: str = "next-token"
+    """What is learned: "next-token"."""
+    attention: str = "causal"
+    """Which steps are seen: "causal"."""
+    head: str = "parallel"
+    """How the rows of a step are predicted: "parallel"."""
+    stages: list[Any] = field(default_factory=list)
+    """The models of a cascade, each with a name, a layout and the settings above."""
+    stage: str | None = None
+    """Which stage of a cascade to train."""
+    when: str = ""
+    """When to choose the layout, for people."""
 
 
 if TYPE_CHECKING:
@@ -103,6 +118,12 @@ class TrainingGroup:
     """Largest norm of the whole gradient."""
     accumulation: int = 1
     """Micro-batches per optimizer step and process."""
+    stream_weights: dict[str, float] = field(default_factory=dict)
+    """Loss weight of a stream, 1 where not named; 0 for one that is not to be learned."""
+    level_weights: dict[str, list[float]] = field(default_factory=dict)
+    """Loss weights of the levels of a stream, level 0 first; the last number holds for all further levels."""
+    end_weight: float = 1.0
+    """Loss weight of ends of streams."""
     dtype: str = "float32"
     """"float32" or "bfloat16" arithmetic; master weights are float32 in both."""
     seed: int = 0
@@ -127,6 +148,7 @@ class TrainingGroup:
             _at_least(self, "training", key, 1)
         for key in ("lr", "min_lr_ratio", "warmup", "weight_decay", "beta1", "beta2", "seed"):
             _at_least(self, "training", key, 0)
+        self.loss_weights()
         if not self.clip > 0:
             raise InputError(f"training.clip is {self.clip}, but must be above 0")
         _one_of(self, "training", "engine", ENGINES)
@@ -134,6 +156,10 @@ class TrainingGroup:
         _one_of(self, "training", "schedule", SCHEDULES)
         if self.zero_stage not in (0, 1, 2):
             raise InputError(f"training.zero_stage is {self.zero_stage}, but must be 0, 1 or 2")
+
+    def loss_weights(self) -> LossWeights:
+        """What each cell counts in the loss. InputError for weights below 0."""
+        return LossWeights(streams=self.stream_weights, levels=self.level_weights, ends=self.end_weight)
 
 
 @dataclass(kw_only=True)
@@ -180,8 +206,9 @@ class Recipe:
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"model": {"dim": 8}} -> {"model.dim": 8}."""
+    """{"model": {"dim": 8}} -> {"model.dim": 8}. Weights by stream are one value, not a group."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        is_group = isinstance(value, dict) and not key.endswith("_weights")
+        flat |= flatten(value, f"{prefix}{key}.") if is_group else {prefix + key: value}
     return flat

@@ -8,13 +8,15 @@ from pathlib import Path
 from hocket.codec import CodecIdentity, load_codec
 from hocket.data import Corpus, tokenize
 from hocket.errors import InputError
-from hocket.interleave import Layout, load_layout
+from hocket.interleave import Layout, Stage, build_scheme, load_scheme
+from hocket.interleave.stream import FrameRates
 from hocket.model import Model, ModelConfig
 from hocket.progress import ProgressBar
-from hocket.training.config import BUNDLED, Recipe
+from hocket.training.config import BUNDLED, InterleaveGroup, Recipe
 from hocket.training.engine import Engine
 from hocket.vocab import TextTokenizer, Vocabulary, load_tokenizer, train_bpe
 
+TRAINABLE = {"objective": "next-token", "attention": "causal", "head": "parallel"}
 BUNDLED_CORPUS = "bundled-corpus"
 """Folder beside the runs that holds the packaged speech, tokenised."""
 
@@ -44,7 +46,9 @@ def _tokenize_bundled(folder: Path, codec_name: str, device: str) -> None:
 def build_model(recipe: Recipe, corpus: Corpus) -> Model:
     """A freshly initialised model for the corpus. InputError where layout, levels or text do not fit it."""
     identity = _cut_levels(corpus, recipe.codec.levels)
-    layout = load_layout(recipe.interleave.layout, levels=identity.levels)
+    rate = identity.frame_rate
+    stage = find_stage(recipe.interleave, identity.levels, {"audio": rate, "aligned_text": rate})
+    layout = stage.layout
     text = _text_tokenizer(recipe, corpus, layout) if "text" in layout.streams else None
     vocabulary = Vocabulary.build(text, {"audio": identity.codebook_sizes}, {"audio": identity.fingerprint})
     source = recipe.codec.name or identity.name
@@ -56,9 +60,37 @@ def build_model(recipe: Recipe, corpus: Corpus) -> Model:
         layout,
         identity,
         codec_source=source,
+        given=stage.given,
         codebooks={"audio": codebooks} if codebooks else None,
         seed=recipe.training.seed,
     )
+
+
+def find_stage(group: InterleaveGroup, levels: int | None = None, frame_rates: FrameRates | None = None) -> Stage:
+    """The layout of a recipe, with how it is to be learned.
+
+    Raises:
+        InputError: there is no such layout or stage; or it needs an objective, an attention or a head that the training
+            room lacks.
+    """
+    if not group.stages and "(" not in group.layout:
+        scheme = load_scheme(group.layout, levels, frame_rates)
+    else:
+        held = {key: getattr(group, key) for key in ("layout", "given", "objective", "attention", "head")}
+        content = {"stages": group.stages} if group.stages else held
+        scheme = build_scheme("interleave", content, levels, frame_rates)
+    if group.stage is None and len(scheme.stages) > 1:
+        names = ", ".join(stage.name for stage in scheme.stages)
+        raise InputError(f"this layout is a cascade of models: choose one with interleave.stage=… (there are: {names})")
+    stage = scheme.stage(group.stage)
+    named = f"interleave={group.layout} " if "(" not in group.layout else ""
+    for key, known in TRAINABLE.items():
+        if getattr(stage, key) != known:
+            raise InputError(
+                f'the layout wants {key} "{getattr(stage, key)}", which cannot be trained yet: '
+                f"add {named}interleave.{key}={known} to train it so, or choose another layout"
+            )
+    return stage
 
 
 def _cut_levels(corpus: Corpus, levels: int | None) -> CodecIdentity:

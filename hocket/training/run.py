@@ -10,7 +10,6 @@ from typing import Any
 
 from hocket.data import Batch, Corpus, PackedLoader, one_pass
 from hocket.errors import InputError
-from hocket.interleave import load_layout
 from hocket.model import load_model
 from hocket.training.callbacks import Checkpoints, MetricsLog, Progress, Validation
 from hocket.training.checkpoints import RunFolder, save_checkpoint
@@ -18,7 +17,7 @@ from hocket.training.config import Recipe, TrainingGroup
 from hocket.training.engine import Engine
 from hocket.training.loop import Callback, Loop
 from hocket.training.metrics import MetricsFiles, read_rows
-from hocket.training.parts import build_model, open_corpus
+from hocket.training.parts import build_model, find_stage, open_corpus
 from hocket.training.recipes import load_recipe
 
 
@@ -52,7 +51,7 @@ def train(recipe: Recipe, fresh: bool = False) -> RunResult:
     start = time.monotonic()
     run = RunFolder(recipe.output)
     run.check_usable(fresh)
-    load_layout(recipe.interleave.layout)
+    find_stage(recipe.interleave)
     step = None
     if not fresh:
         run.check_config(recipe)
@@ -162,6 +161,8 @@ class _Training:
             seed=self.recipe.training.seed,
             rank=self.engine.rank,
             world_size=self.engine.world_size,
+            weights=self.recipe.training.loss_weights(),
+            given=self.model.given,
         )
 
     def _one_pass(self, corpus: Corpus) -> Iterator[Batch]:
@@ -171,6 +172,8 @@ class _Training:
             self.model.vocabulary,
             batch_steps=self.recipe.data.batch_steps,
             context=self.recipe.model.context,
+            weights=self.recipe.training.loss_weights(),
+            given=self.model.given,
         )
 
     def _greet(self, step: int) -> None:

@@ -11,7 +11,7 @@ import torch
 from hocket.data import Corpus
 from hocket.data.packing import Documents, PackedLoader, one_pass, pack
 from hocket.errors import InputError
-from hocket.interleave import load_layout
+from hocket.interleave import LossWeights, load_layout
 from hocket.vocab import Vocabulary, train_bpe
 from tests.conftest import CODES, LEVELS
 
@@ -149,7 +149,7 @@ def test_validation_sees_every_example_once():
 
 def test_stream_weights_reach_the_cells():
     layout = load_layout("Concat(Text(text), Delay(audio))", levels=LEVELS)
-    documents = Documents(FakeCorpus([4]), layout, VOCABULARY, 64, {"text": 0.5})
+    documents = Documents(FakeCorpus([4]), layout, VOCABULARY, 64, LossWeights(streams={"text": 0.5}))
     batch = documents.collate(np.array([0]))
     is_text = [bool(s) and s[0] == "text" for s in layout.legal_sets]
     expected = torch.tensor(

@@ -22,8 +22,9 @@ from hocket.errors import InputError
 from hocket.inference.sampling import Sampling
 from hocket.interleave import Cursor
 from hocket.interleave.plan import FILLER, NO_STREAM, Plan
+from hocket.interleave.stream import StreamRef
 from hocket.model import Model
-from hocket.vocab.vocabulary import TEXT
+from hocket.vocab import ALIGNED_TEXT, TEXT
 
 Progress = Callable[[int, int], None]
 
@@ -46,7 +47,8 @@ class Request:
 class Generation:
     """What came out for one item."""
 
-    codes_TK: np.ndarray  # int64, frames after the prompt
+    streams: dict[str, np.ndarray]  # int64 [T, K], every stream of the document, prompt included
+    codes_TK: np.ndarray  # int64, frames of audio after the prompt
     wav_T: Tensor  # float32, the continuation alone
     prompt_codes_TK: np.ndarray  # int64
     prompt_wav_T: Tensor  # float32, the prompt as the codec renders it
@@ -65,12 +67,15 @@ class Generator:
     def __init__(self, model: Model):
         self.model = model.eval()
         self._none = model.vocabulary.id("<none>")
-        streams = [s for s in model.layout.streams if s != TEXT]
+        streams = [s for s in model.layout.streams if s not in (TEXT, ALIGNED_TEXT)]
         if not streams:
             raise InputError(f"{model.layout} has no audio stream to generate")
-        self._audio = streams[0]
-        leaves = list(model.layout.leaves())
-        self.recognises = leaves[-1].ref.name == TEXT
+        if model.layout.span_nodes():
+            raise InputError(
+                f"{model.layout} goes by spans; a model of it can be trained and scored, but not sampled yet"
+            )
+        self._audio = "audio" if "audio" in streams else streams[0]
+        self.recognises = model.layout.leaves()[-1].ref.name == TEXT
         """The layout puts text last: audio is given, text comes out."""
 
     def generate(
@@ -113,6 +118,12 @@ class Generator:
         Args:
             prompt_seconds: use only so much of the prompt's start.
         """
+        others = [name for name in self.model.layout.streams if name not in (TEXT, self._audio)]
+        if others:
+            raise InputError(
+                f"{self.model.layout} has further streams ({', '.join(others)}): make a Request of their codes, "
+                "and give it to generate_batch"
+            )
         codes_TK = self._encode(prompt, sample_rate, prompt_seconds)
         given = self._text_stream(text)
         if self.recognises:
@@ -180,6 +191,8 @@ class Generator:
                 later = item.known_ids()[step + 1 :]
                 grid_BTR[b, step + 1 :] = self._none
                 grid_BTR[b, step + 1 : step + 1 + len(later)] = torch.from_numpy(later)
+            for row, from_step, from_row in item.copies(step):
+                grid_BTR[b, step, row] = grid_BTR[b, from_step, from_row]
 
     def _finish(self, item: "Item") -> Generation:
         vocabulary, codec = self.model.vocabulary, self.model.codec
@@ -197,6 +210,7 @@ class Generator:
         cut = start * codec.hop
         text = vocabulary.decode_text(streams[TEXT][:, 0].tolist()) if TEXT in streams else None
         return Generation(
+            streams=streams,
             codes_TK=codes_TK[start:],
             wav_T=wav_T[cut:],
             prompt_codes_TK=codes_TK[:start],
@@ -284,8 +298,9 @@ class Item:
 
     def __init__(self, model: Model, request: Request):
         self.request, self._model = request, model
+        self._check()
         lengths = {name: len(tokens) for name, tokens in request.given.items()}
-        self._cursor = Cursor(model.layout, lengths, request.limits)
+        self._cursor = Cursor(model.layout, lengths, request.limits, given=model.given)
         shape = (self.plan.n_steps, model.layout.n_rows)
         generator = torch.Generator().manual_seed(request.seed)
         self.uniform_TR = torch.rand(shape, generator=generator, dtype=torch.float64)
@@ -303,6 +318,13 @@ class Item:
     def first_open_step(self) -> int:
         return int(self._open_TR.any(axis=1).argmax()) if self._open_TR.any() else self.plan.n_steps
 
+    def _check(self) -> None:
+        """Every stream is given or open, and those that the model never predicts are given."""
+        fixed = {StreamRef.parse(name).name for name in self._model.given}
+        for name in self._model.layout.streams:
+            if name not in self.request.given and (name in fixed or name not in self.request.limits):
+                raise InputError(f'the model needs the stream "{name}": put its codes into Request.given')
+
     def known_ids(self) -> np.ndarray:
         """The plan's grid with what is known; `<none>` elsewhere."""
         streams = {}
@@ -313,7 +335,7 @@ class Item:
                 codes_TK[: len(source)] = source
             streams[name] = codes_TK
         ids_TR = self.plan.interleave(streams, self._model.vocabulary)
-        return np.where(self._open_TR, self._model.vocabulary.id("<none>"), ids_TR)
+        return np.where(self._unknown_TR, self._model.vocabulary.id("<none>"), ids_TR)
 
     def open_cells(self, step: int) -> list[tuple[int, int]]:
         """Row and legal set of the cells of a step that are to be drawn."""
@@ -326,18 +348,28 @@ class Item:
         """Follows the plan for the known length once a leader drew its end."""
         if step >= self.plan.n_steps:
             return False
-        for row, _ in self.open_cells(step):
-            name = self._ends.get(int(ids_R[row]))
-            if name is not None:
-                self._cursor.close(name, int(self.plan.frame_TR[step, row]), step)
-                self.ended = True
-                self._look()
-                return True
-        return False
+        drawn = {self._ends.get(int(ids_R[row])): row for row, _ in self.open_cells(step)}
+        ended = {name: int(self.plan.frame_TR[step, row]) for name, row in drawn.items() if name is not None}
+        if ended:
+            self._cursor.close_all(ended, step)
+            self.ended = True
+            self._look()
+        return bool(ended)
+
+    def copies(self, step: int) -> list[tuple[int, int, int]]:
+        """Row of each cell that shows again what was drawn; step and row of where it was drawn."""
+        return self._copies.get(step, [])
 
     def _look(self) -> None:
         known_TR = self.plan.known(self._frames | {name: n + 1 for name, n in self._whole().items()})
-        self._open_TR = ~known_TR & (self.plan.stream_TR != NO_STREAM)
+        self._unknown_TR = ~known_TR & (self.plan.stream_TR != NO_STREAM)
+        self._open_TR = self._unknown_TR & (self.plan.legal_TR > 0)
+        self._copies: dict[int, list[tuple[int, int, int]]] = {}
+        for cell, primary in self.plan.copies.T.tolist():
+            step, row = divmod(cell, self.plan.n_rows)
+            if self._unknown_TR[step, row]:
+                from_step, from_row = divmod(primary, self.plan.n_rows)
+                self._copies.setdefault(step, []).append((row, from_step, from_row))
 
     def _whole(self) -> dict[str, int]:
         """Streams that are given whole; their end marker is known as well."""

@@ -23,7 +23,8 @@ def check_blocks(layout: Layout, vocabulary: Vocabulary) -> None:
     for token in layout.symbols:
         vocabulary.id(token)
     lengths = dict.fromkeys(layout.streams, PROBE)
-    spans = dict.fromkeys(layout.streams, (0, PROBE // 2, PROBE)) if layout.span_nodes() else None
+    by_spans = [name for node in layout.span_nodes() for name in node.part_streams]
+    spans = dict.fromkeys(by_spans, (0, PROBE // 2, PROBE)) or None
     plan = layout.plan(lengths, spans=spans)
     offsets = [vocabulary.offsets(name)[:n_levels] for name, n_levels in layout.streams.items()]
     for (name, n_levels), found in zip(layout.streams.items(), offsets, strict=True):

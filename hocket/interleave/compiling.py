@@ -44,10 +44,11 @@ def paint_plan(
     steps_B = 1 + layout.measure(work)
     bounds = np.concatenate([[0], np.cumsum(steps_B)])
     totals = {name: int(array.sum()) for name, array in lengths.items()}
-    painter = Painter(layout, totals, int(bounds[-1]), given)
+    painter = Painter(layout, totals, given)
     for start in STARTS:
-        chosen = np.array([s == start for s in starts], dtype=bool)
-        painter.place_constants(bounds[:-1][chosen], 0, start)
+        if start in starts:
+            chosen = np.array([s == start for s in starts], dtype=bool)
+            painter.place_constants(bounds[:-1][chosen], 0, start)
     layout.paint(painter, work, bounds[:-1] + 1, 0)
     return finish(kind, layout, painter, lengths, bounds)
 

@@ -16,14 +16,16 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from hocket.errors import InputError, did_you_mean
+from hocket.interleave.cells import Cells
 from hocket.interleave.compiling import STARTS, find_work, paint_plan, warn_of_late_conditions
 from hocket.interleave.painting import Painter, Runs, Work
-from hocket.interleave.plan import Plan, PlanBatch
+from hocket.interleave.plan import Plan, PlanBatch, finish_solo
 from hocket.interleave.spans import Spans, freeze_spans
 from hocket.interleave.stream import ONE_LEVEL, FrameRates, StreamRef
 
 Lengths = Mapping[str, int]
-CACHED_PLANS = 512  # of about 18 bytes a cell: 150 MB where all are of 12,000 cells
+CACHED_PLANS = 512  # of 8 to 34 bytes a cell: up to 200 MB where all are of 12,000 cells
+NOTHING: frozenset[tuple[str, int]] = frozenset()
 
 
 class Layout(ABC):
@@ -154,6 +156,16 @@ class Layout(ABC):
         """The nodes that alternate by spans."""
         return tuple(node for node in self.walk() if isinstance(node, SpanNode) and node.spans is not None)
 
+    @cached_property
+    def has_spans(self) -> bool:
+        """Whether a plan needs spans, which may leave frames without a cell."""
+        return bool(self.span_nodes())
+
+    @cached_property
+    def symbol_numbers(self) -> np.ndarray:
+        """What stands for each symbol in a grid without a vocabulary: -1, -2, …"""
+        return -1 - np.arange(len(self.symbols), dtype=np.int64)
+
     # --- plans ------------------------------------------------------------------------------------------------------
 
     def plan(
@@ -183,7 +195,7 @@ class Layout(ABC):
         names = tuple(self.streams)
         self._check_lengths(lengths)
         _check_start(start)
-        closed, fixed = self._some(ended, names), self.find_levels(given)
+        closed, fixed = self._some(ended, names), self.find_levels(given) if given else NOTHING
         frozen = freeze_spans(spans) if spans is not None else None
         key = tuple(int(lengths[name]) for name in names)
         return _compile(self, key, start, closed, fixed, frozen, seed if frozen else 0)
@@ -313,7 +325,7 @@ class Layout(ABC):
         for name in lengths:
             if name not in self.streams:
                 raise InputError(f'{self.expression} has no stream "{name}"' + did_you_mean(name, self.streams))
-        if any(np.any(np.asarray(length) < 0) for length in lengths.values()):
+        if any(n < 0 if isinstance(n, int) else np.any(np.asarray(n) < 0) for n in lengths.values()):
             raise InputError(f"lengths cannot be negative: {dict(lengths)}")
 
     def __str__(self) -> str:
@@ -325,6 +337,12 @@ class Leaf(Layout):
 
     stream: StreamRef | str
     """What is placed; text such as `audio[:4]` becomes a reference when the node is built."""
+
+    def __init_subclass__(cls, **arguments):
+        """A leaf with a formula of its own promises nothing that its parent's formula kept."""
+        super().__init_subclass__(**arguments)
+        if "steps" in cls.__dict__ and "moves_whole" not in cls.__dict__:
+            cls.moves_whole = False
 
     @abstractmethod
     def steps(self, frame_N1: np.ndarray, n_N1: np.ndarray, ends_N1: np.ndarray | bool) -> np.ndarray:
@@ -352,9 +370,22 @@ class Leaf(Layout):
         assert isinstance(self.stream, StreamRef)
         return self.stream
 
-    @property
+    @cached_property
     def n_rows(self) -> int:
         return int(self.rows.max()) + 1
+
+    moves_whole = False
+    """Frames of a level keep their distances whatever the run's length: `steps(t, n, e)` is a sum f(t) + g(n, e)."""
+
+    @cached_property
+    def fewest_frames(self) -> int | None:
+        """So many frames leave no step empty between the leaf's first and its last; None where that is not known."""
+        return None
+
+    @cached_property
+    def cells(self) -> Cells:
+        """Where the leaf's frames stand in the grid."""
+        return Cells(self)
 
     def end_step(self, n_P: np.ndarray) -> np.ndarray:
         """Step of what follows the last frame: where the leader's next frame would stand."""
@@ -452,6 +483,8 @@ def _compile(
 ) -> Plan:
     if given:
         warn_of_late_conditions(layout, given)
+    if spans is None and isinstance(layout, Leaf) and layout.cells.are_solid(lengths[0]):
+        return finish_solo(layout, lengths[0], start, bool(ended), given)
     arrays = {name: np.array([n]) for name, n in zip(layout.streams, lengths, strict=True)}
     ends = {name: np.array([name in ended]) for name in layout.streams}
     return paint_plan(Plan, layout, arrays, (start,), ends, given, [spans] if spans is not None else None, (seed,))

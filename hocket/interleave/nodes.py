@@ -16,6 +16,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 
@@ -93,6 +94,12 @@ class Delay(Leaf):
         ref = self.ref.resolve(levels.get(self.ref.name))
         return replace(self, stream=ref, offset=to_frames(self.offset, ref.name, rates))
 
+    moves_whole = True
+
+    @cached_property
+    def fewest_frames(self) -> int | None:
+        return None if self.offset else _widest_gap(sorted(self.delays or ()))
+
     def steps(self, frame_N1, n_N1, ends_N1) -> np.ndarray:
         self.ref.n_levels  # noqa: B018  (raises where the number of levels is unknown)
         return frame_N1 + (np.asarray(self.delays) + known_frames(self.offset, self.ref.name))
@@ -151,6 +158,12 @@ class Flatten(Leaf):
 
     def resolve(self, levels, rates: FrameRates) -> "Flatten":
         return replace(self, stream=self.ref.resolve(levels.get(self.ref.name)))
+
+    moves_whole = True
+
+    @cached_property
+    def fewest_frames(self) -> int | None:
+        return 1
 
     def steps(self, frame_N1, n_N1, ends_N1) -> np.ndarray:
         sizes = self._sizes
@@ -221,6 +234,13 @@ class CoarseFirst(Leaf):
 
     def resolve(self, levels, rates: FrameRates) -> "CoarseFirst":
         return replace(self, stream=self.ref.resolve(levels.get(self.ref.name)))
+
+    moves_whole = True
+
+    @cached_property
+    def fewest_frames(self) -> int | None:
+        times = sorted((self.delays or ())[: self.ref.n_levels - 1])
+        return None if times and times[0] else _widest_gap(times)
 
     def steps(self, frame_N1, n_N1, ends_N1) -> np.ndarray:
         is_fine_K = np.arange(self.ref.n_levels) > 0
@@ -359,6 +379,11 @@ def _fill(values: tuple, size: int | None) -> tuple:
         return values
     known = values[:-1]
     return known[:size] + known[-1:] * (size - len(known))
+
+
+def _widest_gap(times: Sequence[int]) -> int:
+    """The widest gap between ascending delays, and at least 1: so many frames leave no step between them empty."""
+    return max((after - before for before, after in zip(times, times[1:], strict=False)), default=1) or 1
 
 
 def _group_sizes(groups: tuple, ref: StreamRef) -> tuple[int, ...]:

@@ -45,41 +45,43 @@ Work = Mapping["Layout", "Runs | Chunks"]
 
 
 class Painter:
-    """The arrays of a plan while a layout paints them."""
+    """Where everything stands, while a layout paints it: cells of codes, of copies of codes, and of special tokens."""
 
-    def __init__(self, layout: "Layout", totals: Mapping[str, int], n_steps: int, given: frozenset[tuple[str, int]]):
-        self._layout, self._given, self.n_rows = layout, given, layout.n_rows
-        n_cells = n_steps * self.n_rows
-        self.source_C = np.zeros(n_cells, dtype=np.int64)
-        self.legal_C = np.zeros(n_cells, dtype=np.int16)
-        self.where = {name: np.full((totals[name], k), -1, dtype=np.int64) for name, k in layout.streams.items()}
+    def __init__(self, layout: "Layout", totals: Mapping[str, int], given: frozenset[tuple[str, int]]):
+        self._layout, self._totals, self._given, self.n_rows = layout, totals, given, layout.n_rows
+        self.where: dict[str, np.ndarray] = {}
+        self.legal = {name: np.zeros(k, dtype=np.int16) for name, k in layout.streams.items()}
+        """By stream, the legal set of each level: `[K]`."""
+        self.symbols: list[tuple[np.ndarray, np.ndarray | int, int]] = []
+        """Cells of special tokens, which tokens (positions in `Layout.symbols`), and their legal set."""
         self.marks: list[tuple[np.ndarray, int, np.ndarray]] = []
         """Cells of ends and switches: cell, position of the stream, frame over all documents."""
-        self._base, base = {}, len(layout.symbols)
-        for name, n_levels in layout.streams.items():
-            self._base[name] = base
-            base += totals[name] * n_levels
+        self.copies: list[tuple[np.ndarray, np.ndarray]] = []
+        """Cells that show a code again, and which codes: positions in the pool."""
 
     def place_codes(self, leaf: "Leaf", runs: Runs, start_P: np.ndarray, row: int) -> None:
         """The codes of a leaf's runs, which begin at steps `start_P`."""
-        ref, rows_K = leaf.ref, row + leaf.rows
-        levels = slice(ref.start, ref.start + ref.n_levels)
+        name, first, n_levels = leaf.ref.name, leaf.ref.start, leaf.ref.n_levels
+        for column in range(n_levels):
+            self.legal[name][first + column] = self._legal(leaf, column)
         if len(runs.n_P) == 1:
-            n, start, ends = runs.n_P[0], start_P[0], bool(runs.stop_P[0])
-            frame_N1 = np.arange(n)[:, None]
-            first = int(runs.first_P[0])
-            row_N, pool_N1 = slice(first, first + int(n)), frame_N1 + first
+            n, offset = int(runs.n_P[0]), int(runs.first_P[0])
+            row_N: slice | np.ndarray = slice(offset, offset + n)
+            cell_NK = leaf.cells.of_run(n, start_P, runs.stop_P > NO_SYMBOL, self.n_rows, row)
+            is_whole = n == self._totals[name]
         else:
             run_N = np.repeat(np.arange(len(runs.n_P)), runs.n_P)
             before_P = np.cumsum(runs.n_P) - runs.n_P
-            frame_N1 = (np.arange(len(run_N)) - before_P[run_N])[:, None]
-            n, start, ends = runs.n_P[run_N][:, None], start_P[run_N][:, None], (runs.stop_P > 0)[run_N][:, None]
-            row_N = runs.first_P[run_N] + frame_N1[:, 0]
-            pool_N1 = row_N[:, None]
-        cell_NK = (leaf.steps(frame_N1, n, ends) + start) * self.n_rows + rows_K
-        self.where[ref.name][row_N, levels] = cell_NK
-        self.source_C[cell_NK] = self._pool(leaf, pool_N1)
-        self.legal_C[cell_NK] = [self._legal(leaf, column) for column in range(ref.n_levels)]
+            frame_N = np.arange(len(run_N)) - before_P[run_N]
+            row_N = runs.first_P[run_N] + frame_N
+            cell_NK = leaf.cells.of_runs(frame_N, run_N, runs.n_P, start_P, runs.stop_P > NO_SYMBOL, self.n_rows, row)
+            is_whole = len(run_N) == self._totals[name] and np.array_equal(runs.first_P, before_P)
+        if is_whole and n_levels == self._layout.streams[name]:
+            self.where[name] = cell_NK
+            return
+        if name not in self.where:
+            self.where[name] = np.full((self._totals[name], self._layout.streams[name]), -1, dtype=np.int64)
+        self.where[name][row_N, first : first + n_levels] = cell_NK
 
     def place_stops(self, leaf: "Leaf", runs: Runs, start_P: np.ndarray, row: int) -> None:
         """What follows the last frame of each run: the stream's end, or a switch to another stream."""
@@ -92,12 +94,23 @@ class Painter:
 
     def place_symbols(self, cell_P: np.ndarray, symbol_P: np.ndarray, legal: int, stream: str, frame_P) -> None:
         """Special tokens that belong to a frame of a stream."""
-        self.source_C[cell_P], self.legal_C[cell_P] = symbol_P, legal
+        self.symbols.append((cell_P, symbol_P, legal))
         self.marks.append((cell_P, list(self._layout.streams).index(stream), frame_P))
 
     def place_constants(self, step_P: np.ndarray, row: int, symbol: str) -> None:
         """Special tokens that are always known."""
-        self.source_C[step_P * self.n_rows + row] = self.symbol(symbol)
+        self.symbols.append((step_P * self.n_rows + row, self.symbol(symbol), 0))
+
+    def place_copies(self, leaf: "Leaf", frame_N: np.ndarray, step_NK: np.ndarray, row: int) -> None:
+        """Further cells that show a code again: inputs only."""
+        ref, base = leaf.ref, len(self._layout.symbols)
+        for name, n_levels in self._layout.streams.items():
+            if name == ref.name:
+                break
+            base += self._totals[name] * n_levels
+        pool_NK = frame_N[:, None] * self._layout.streams[ref.name] + np.arange(ref.start, ref.start + ref.n_levels)
+        cells_NK = step_NK * self.n_rows + row + leaf.rows
+        self.copies.append((cells_NK.reshape(-1), (pool_NK + base).reshape(-1)))
 
     def symbol(self, name: str) -> int:
         """Position of a special token among the layout's symbols."""
@@ -107,17 +120,7 @@ class Painter:
         """The legal set of the marker that opens the first turn of an `Alternate` by spans."""
         return self._layout.first_legal[node]
 
-    def place_copies(self, leaf: "Leaf", pool_N: np.ndarray, step_NK: np.ndarray, row: int) -> None:
-        """Further cells that show a code again: inputs only."""
-        self.source_C[step_NK * self.n_rows + row + leaf.rows] = self._pool(leaf, pool_N[:, None])
-
     def _legal(self, leaf: "Leaf", column: int) -> int:
         """The legal set of a level of the leaf; 0, the empty one, where it is given."""
         is_given = (leaf.ref.name, leaf.ref.start + column) in self._given
         return 0 if is_given else self._layout.first_legal[leaf] + column
-
-    def _pool(self, leaf: "Leaf", pool_N1: np.ndarray) -> np.ndarray:
-        """Positions of the leaf's levels of these frames in the pool."""
-        ref = leaf.ref
-        n_levels = self._layout.streams[ref.name]
-        return pool_N1 * n_levels + np.arange(ref.start, ref.start + ref.n_levels) + self._base[ref.name]

@@ -1,0 +1,89 @@
+"""Every stage of every preset that the training room can train learns, is sampled, and gives its streams back."""
+
+import numpy as np
+import pytest
+import torch
+
+from hocket.inference import Generator, Request, Sampling
+from hocket.interleave import Stage
+from hocket.model import Model
+from hocket.vocab import Vocabulary, train_bpe
+from tests.conftest import CODES, TINY, batch_of
+from tests.interleave.cases import CASES, lengths_for, plan_for, stages
+
+LEVELS = 9  # as many as dia has
+FRAMES = [5, 7, 4, 6]
+TRAINABLE = [
+    pytest.param(stage, id=f"{case}/{stage.name}" if stage.name != case else case)
+    for case in CASES
+    for stage in stages(case, LEVELS)
+    if stage.objective == "next-token"
+]
+
+
+def build(stage: Stage, identity) -> Model:
+    """A tiny model of the stage; a depth head is not there yet, so every stage has a parallel one."""
+    sizes = {name: [CODES] * k for name, k in stage.layout.streams.items() if "text" not in name}
+    vocabulary = Vocabulary.build(train_bpe(["abc"], 256), sizes)
+    return Model.build(TINY, vocabulary, stage.layout, identity, given=stage.given, seed=1)
+
+
+def streams_for(model: Model, seed: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    lengths = lengths_for(model.layout, FRAMES)
+    return {
+        n: rng.integers(0, min(model.vocabulary.sizes(n)), (lengths[n], k)) for n, k in model.layout.streams.items()
+    }
+
+
+@pytest.mark.parametrize("stage", TRAINABLE)
+def test_a_stage_learns_its_documents_by_heart(stage, identity):
+    model = build(stage, identity).train()
+    streams = streams_for(model, 0)
+    plan = plan_for(model.layout, {n: len(c) for n, c in streams.items()}, given=model.given)
+    ids_TR = plan.interleave({name: codes[: plan.lengths[name]] for name, codes in streams.items()}, model.vocabulary)
+    batch = batch_of([(torch.from_numpy(ids_TR), torch.from_numpy(plan.legal_TR.astype(np.int64)))])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(15):
+        loss = model(batch)
+        losses.append(float((loss.total / loss.weight).detach()))
+        (loss.total / loss.weight).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.parametrize("stage", [p for p in TRAINABLE if not p.values[0].layout.span_nodes()])
+@pytest.mark.parametrize("n_prompt", [0, 3])
+def test_a_stage_is_sampled_and_undone(stage, identity, n_prompt):
+    model = build(stage, identity)
+    model.__dict__["codec"] = Silence()
+    streams = streams_for(model, 1)
+    heard = {name.partition("[")[0] for name in model.given}
+    given = {name: codes for name, codes in streams.items() if name in heard}
+    prompts = {name: codes[:n_prompt] for name, codes in streams.items() if name not in heard}
+    limits = {name: 8 + i for i, name in enumerate(streams) if name not in heard}
+    request = Request(given=given, prompts=prompts, limits=limits, seed=3)
+    other = Request(given=given, prompts=prompts, limits=limits, seed=4)
+    out, again = (
+        Generator(model).generate_batch([request, other], Sampling())[0],
+        Generator(model).generate_batch([request])[0],
+    )
+    for name, codes_TK in out.streams.items():
+        assert np.array_equal(codes_TK, again.streams[name])
+        if name in given:
+            assert np.array_equal(codes_TK, given[name])
+        else:
+            assert np.array_equal(codes_TK[: len(prompts[name])], prompts[name])
+            assert len(codes_TK) <= limits[name]
+        assert ((codes_TK >= 0) & (codes_TK < np.array(model.vocabulary.sizes(name))[: codes_TK.shape[1]])).all()
+
+
+class Silence:
+    """A codec that only says how long the audio is."""
+
+    hop, sample_rate, device, frame_rate = 4, 100, torch.device("cpu"), 25
+
+    def decode(self, codes):
+        return torch.zeros(len(codes.tokens_BTK), codes.tokens_BTK.shape[1] * self.hop)

@@ -9,6 +9,7 @@ Costs one short loop over the turns of a document (not over its steps): about 1 
 """
 
 from collections.abc import Mapping, Sequence
+from operator import index
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,14 +31,22 @@ def freeze_spans(spans: Spans) -> tuple:
     Raises:
         InputError: they are neither.
     """
-    if isinstance(spans, Mapping):
-        return tuple((name, tuple(int(i) for i in edges)) for name, edges in sorted(spans.items()))
-    frozen = tuple(tuple(item) for item in spans)
-    if frozen and all(len(item) == 2 and isinstance(item[1], tuple) for item in frozen):
-        return frozen
-    if not all(len(item) == 3 and isinstance(item[0], str) for item in frozen):
-        raise InputError("spans are boundaries by stream, or turns such as (stream, first frame, the one after)")
-    return tuple((name, int(first), int(stop)) for name, first, stop in frozen)
+    try:
+        items = [tuple(item) for item in (sorted(spans.items()) if isinstance(spans, Mapping) else spans)]
+        if isinstance(spans, Mapping) and not items:
+            raise ValueError("no stream")
+        if items and all(len(item) == 2 for item in items):
+            return tuple((str(name), _whole(edges)) for name, edges in items)
+        return tuple((str(name), *_whole((first, stop))) for name, first, stop in items)
+    except (TypeError, ValueError):
+        raise InputError(
+            "spans are boundaries by stream, or turns such as (stream, first frame, the one after)"
+        ) from None
+
+
+def _whole(numbers: Sequence[int]) -> tuple[int, ...]:
+    """Whole numbers of any kind; a float is none."""
+    return tuple(index(number) for number in numbers)
 
 
 def find_turns(node: "SpanNode", spans: tuple, lengths: Mapping[str, int], seed: int) -> list[Turn]:

@@ -64,3 +64,21 @@ def plan_for(layout: Layout, lengths: dict[str, int], seed: int = 0, **arguments
 def codes_for(layout: Layout, lengths: dict[str, int], size: int = 50) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     return {name: rng.integers(0, size, (lengths[name], k)).astype(np.uint16) for name, k in layout.streams.items()}
+
+
+def grid_of(expression: str, lengths: dict[str, int], levels=2, **arguments) -> list[str]:
+    """The rows of a plan as words: `a0` is level 0 of frame 0 of a stream that begins with a; symbols as they are."""
+    layout = load_layout(expression, levels)
+    plan = layout.plan(lengths, **arguments)
+    names, rows = list(layout.streams), []
+    for row in range(plan.n_rows):
+        words = []
+        for step in range(plan.n_steps):
+            source, stream = plan.source_TR[step, row], plan.stream_TR[step, row]
+            if source < len(plan.symbols):
+                words.append("." if source == 0 else plan.symbols[source].strip("<>"))
+            else:
+                copy = "'" if plan.legal_TR[step, row] == 0 else ""
+                words.append(f"{names[stream][0]}{plan.frame_TR[step, row]}{'xyzw'[plan.level_TR[step, row]]}{copy}")
+        rows.append(" ".join(words))
+    return rows

@@ -9,24 +9,6 @@ from hocket.vocab import Vocabulary
 from tests.interleave.cases import CASES, stages
 
 
-def grid_of(expression: str, lengths: dict[str, int], levels=2, **arguments) -> list[str]:
-    """The rows of a plan as words: `a0` is level 0 of frame 0 of a stream that begins with a; symbols as they are."""
-    layout = load_layout(expression, levels)
-    plan = layout.plan(lengths, **arguments)
-    names, rows = list(layout.streams), []
-    for row in range(plan.n_rows):
-        words = []
-        for step in range(plan.n_steps):
-            source, stream = plan.source_TR[step, row], plan.stream_TR[step, row]
-            if source < len(plan.symbols):
-                words.append("." if source == 0 else plan.symbols[source].strip("<>"))
-            else:
-                copy = "'" if plan.legal_TR[step, row] == 0 else ""
-                words.append(f"{names[stream][0]}{plan.frame_TR[step, row]}{'xyzw'[plan.level_TR[step, row]]}{copy}")
-        rows.append(" ".join(words))
-    return rows
-
-
 def test_delay_by_hand():
     plan = Delay("audio", [0, 1, 2]).plan({"audio": 2})
     grid = plan.interleave({"audio": np.array([[10, 20, 30], [11, 21, 31]])})

@@ -233,7 +233,7 @@ def example_plan(layout: Layout, rates: Mapping[str, Fraction], frames: int, giv
     for node in layout.walk():
         if isinstance(node, Alternate) and node.ratio:
             for part, size in zip(node.parts, node.ratio, strict=True):
-                lengths |= {leaf.ref.name: size + max(2, size // 3) for leaf in part.leaves()}
+                lengths |= {leaf.ref.name: size + max(2, min(size // 3, 5)) for leaf in part.leaves()}
     return layout.plan(lengths, given=given, spans=_example_spans(layout, lengths))
 
 
@@ -271,7 +271,9 @@ def find_first_frame(stage: Stage, rates: Mapping[str, Fraction]) -> FirstFrame 
         return FirstFrame(heard, None, None, ())
     steps = done[0] - first + 1
     has_text = TEXT in short.levels and TEXT not in after and _first_step(short, TEXT) <= done[0]
-    frames = Fraction(steps * (short.lengths[heard] - 1), int(short.done[heard][-1]) - done[0])
+    done_T = long.done[heard]
+    half = len(done_T) // 2
+    frames = Fraction(steps * half, int(done_T[2 * half - 1] - done_T[half - 1]))
     return FirstFrame(heard, steps, None if has_text else float(frames / rates[heard]), after)
 
 

@@ -87,7 +87,7 @@ def _text(cell: Cell, label: str, size: int, colour: bool) -> str:
     if cell.kind == "filler":
         return f"\x1b[2m{label.rjust(size)}\x1b[0m"
     ink = PAPER if cell.kind == "mark" else INK
-    paper = _mix(cell.colour, GREY) if cell.given or cell.kind == "copy" else cell.colour
+    paper = _mix(cell.colour, GREY) if cell.given else cell.colour
     codes = ["38;2;{};{};{}".format(*ink), "48;2;{};{};{}".format(*paper)]
     codes += ["3"] if cell.given else []
     codes += ["4"] if cell.known else []

@@ -29,7 +29,7 @@ GREY: Colour = (212, 212, 212)
 BANDED_ROWS = 6
 """Rows that a drawing may have in all when it is cut into bands, one below the other."""
 SHORT = {"<none>": ".", "<bos>": "bos", "<cont>": "cont", "<wait>": "wait"}
-LONGEST_MARKER = 6
+LONGEST_MARKER, SWITCH = 6, "<to."
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ class Sheet:
     def cell(self, step: int, row: int) -> Cell:
         """What stands at a step, in a row."""
         plan, at = self.plan, (step, row)
-        number = int(plan.stream_TR[at])
-        stream = self._streams[number] if number != NO_STREAM else None
+        stream = self._stream(at)
+        number = self._streams.index(stream) if stream else NO_STREAM
         level = int(plan.level_TR[at])
         if plan.source_TR[at] == FILLER:
             kind, colour = "filler", GREY
@@ -87,9 +87,17 @@ class Sheet:
             kind, colour = "mark", colour_of(stream, number, 0, 1, mark=True)
         else:
             kind = "copy" if self._copy_TR[at] else "code"
-            colour = colour_of(stream, number, level, plan.levels[stream])
+            colour = colour_of(stream, number, level, plan.levels[stream], pale=kind == "copy")
         given, known = bool(self._given_TR[at]), bool(self._known_TR[at])
         return Cell(self._label(at, kind, stream), stream, level, kind, given, known, colour)
+
+    def _stream(self, at: tuple[int, int]) -> str | None:
+        """The stream that a cell belongs to; of a switch, the one that goes on."""
+        number = int(self.plan.stream_TR[at])
+        if number == NO_STREAM:
+            return None
+        symbol = self.plan.symbols[self.plan.source_TR[at]] if not self._code_TR[at] else ""
+        return symbol[len(SWITCH) : -1] if symbol.startswith(SWITCH) else self._streams[number]
 
     @cached_property
     def names(self) -> list[str]:
@@ -172,12 +180,13 @@ class Sheet:
         return f"({label})" if kind == "copy" else label
 
 
-def colour_of(stream: str, number: int, level: int, n_levels: int, *, mark: bool = False) -> Colour:
-    """The shade of a level; marks are darker than any code."""
+def colour_of(stream: str, number: int, level: int, n_levels: int, *, mark: bool = False, pale: bool = False) -> Colour:
+    """The shade of a level; marks are darker than any code, copies paler."""
     hue = HUES.get(stream, (97 * number + 340) % 360)
     depth = level / max(n_levels - 1, 1)
-    lightness, saturation = (0.36, 0.6) if mark else (0.64 + 0.23 * depth, 0.75 - 0.3 * depth)
-    return _rgb(hue, lightness, saturation)
+    if mark:
+        return _rgb(hue, 0.34, 0.5)
+    return _rgb(hue, 0.9, 0.5) if pale else _rgb(hue, 0.64 + 0.23 * depth, 0.65 - 0.2 * depth)
 
 
 def _rgb(hue: float, lightness: float, saturation: float) -> Colour:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hocket.interleave.plan import Plan
-from hocket.interleave.sheet import Cell, Colour, Sheet, colour_of
+from hocket.interleave.sheet import GREY, Cell, Colour, Sheet, colour_of
 
 LETTER, CELL_WIDTH, CELL_HEIGHT, EDGE = 6.7, 34, 24, 8  # pixels; LETTER is the width of a character
 BAND_GAP, TITLE_HEIGHT, LEGEND_HEIGHT = 10, 26, 30
@@ -38,6 +38,7 @@ def draw_svg(
     first_step: int = 0,
     codes: Mapping[str, np.ndarray] | None = None,
     columns: int | None = None,
+    legend: bool = True,
 ) -> str:
     """`n_steps` steps from `first_step` on as a self-contained SVG.
 
@@ -49,10 +50,11 @@ def draw_svg(
         first_step: where the drawing begins.
         codes: codes `[T, K]` by stream, to be read instead of frames.
         columns: steps side by side. Low grids go on below; what does not fit is left out of the middle.
+        legend: whether to say below which colour is which stream.
     """
     sheet = Sheet(plan, known, codes)
     grid = _grid(sheet, sheet.arrange(n_steps, first_step, columns))
-    return _page([grid, _legend([sheet])], title or plan.layout.expression)
+    return _page([grid, _legend([sheet])] if legend else [grid], title or plan.layout.expression)
 
 
 def draw_stages_svg(stages: Sequence[tuple[str, Plan]], title: str, *, columns: int | None = None) -> str:
@@ -123,14 +125,14 @@ def _border(cell: Cell) -> str:
     if cell.known:
         return f' stroke="{OUTLINE}" stroke-width="1.5"'
     if cell.kind == "copy":
-        return f' fill-opacity="0.55" stroke="{FAINT}" stroke-dasharray="3 2"'
+        return f' stroke="{FAINT}" stroke-dasharray="3 2"'
     return ""
 
 
 def _hatch(left: float, top: float, wide: float, high: float) -> str:
     """Three strokes from the lower left to the upper right."""
     strokes = (f"M{left + wide * at:g} {top + high:g}l{high / 2:g} {-high:g}" for at in (0.08, 0.35, 0.62))
-    return f'<path d="{"".join(strokes)}" stroke="{INK}" stroke-opacity="0.22" stroke-width="2.5" fill="none"/>'
+    return f'<path d="{"".join(strokes)}" stroke="{INK}" stroke-opacity="0.2" stroke-width="2.5" fill="none"/>'
 
 
 def _legend(sheets: Iterable[Sheet]) -> Picture:
@@ -156,7 +158,8 @@ def _patterns(sheets: list[Sheet]) -> list[tuple[str, str]]:
     """What a legend says of hatching, dashes and outlines, where they occur; `{x}` is the place."""
     found = []
     if any(sheet.given_streams for sheet in sheets):
-        hatched = _swatch(0, 'fill="#8886"') + _hatch(0, 8, 12, 12)
+        strokes = f'<path d="M1 20l6 -12M6 20l6 -12" stroke="{INK}" stroke-opacity="0.4" stroke-width="2" fill="none"/>'
+        hatched = _swatch(0, f'fill="{_hex(GREY)}"') + strokes
         found.append(("given, never predicted", f'<g transform="translate({{x:g}} 0)">{hatched}</g>'))
     if any(sheet.has_copies for sheet in sheets):
         dashed = _swatch(0.5, f'fill="#8882" stroke="{FAINT}" stroke-dasharray="3 2"')

@@ -97,7 +97,7 @@ def inspect(
         list[str] | None, typer.Argument(help="Corpora, runs, checkpoints, codecs, layouts, audio files.")
     ] = None,
     codec: Annotated[
-        str | None, typer.Option(help="Of layouts: whose levels and frame rate count [default: bundled].")
+        str | None, typer.Option(help="Of layouts: whose levels and frame rate count; bundled unless given.")
     ] = None,
     levels: Annotated[int | None, typer.Option(help="Of layouts: codebook levels, from level 0 up.")] = None,
     frame_rate: Annotated[str | None, typer.Option(help="Of layouts: Hz of all streams of codes.")] = None,
@@ -110,8 +110,8 @@ def inspect(
     codec, an audio file."""
     from rich.console import Console
 
+    from hocket.evaluation.clock import read_clock
     from hocket.evaluation.inspect import inspect_all
-    from hocket.evaluation.layout_facts import read_clock
 
     clock = read_clock(codec, levels, frame_rate, frame_rates)
     console = None if as_json else Console()

@@ -4,7 +4,7 @@
     python scripts/draw_layouts.py --check    exit code 1 where they differ from what would be written
 
 The words are in docs/layouts/ (page.md.jinja, nodes.yaml, notes.yaml), the comments of configs/interleave/*.yaml are
-quoted; everything else is measured on plans. Takes about 2 seconds.
+quoted; everything else is measured on plans. Takes about 4 seconds.
 """
 
 import sys
@@ -14,9 +14,11 @@ from pathlib import Path
 import jinja2
 import yaml
 
-from hocket.evaluation.layout_facts import Clock, LayoutView, StageView, view_layout
+from hocket.evaluation.clock import Clock
+from hocket.evaluation.layout_facts import LayoutView, StageView, view_layout
 from hocket.evaluation.layout_tables import draw_views, say_first_frame, say_seconds
 from hocket.interleave import draw_svg, draw_text, layout_names, load_layout
+from hocket.training.parts import TRAINABLE
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "layouts"
@@ -35,7 +37,7 @@ TRAINED_STREAMS = {"audio", "text"}
 def make() -> dict[Path, str]:
     """Every file of the page by its path."""
     notes = read("notes.yaml")
-    files = {FOLDER / f"{name}.svg": draw_views([drawn(name)], columns=24) for name in layout_names()}
+    files = {FOLDER / f"{name}.svg": draw_views([drawn(name)]) for name in layout_names()}
     nodes = read("nodes.yaml")
     for number, node in enumerate(nodes):
         files[FOLDER / f"node-{number:02}.svg"] = draw_node(node["node"], node["lengths"])
@@ -78,10 +80,8 @@ def rated(name: str, codec: str, levels: int) -> LayoutView:
 
 def is_trained(view: StageView) -> bool:
     """Whether the training room has all that a stage asks for."""
-    stage = view.stage
-    wanted = (stage.objective, stage.attention, stage.head)
-    streams = set(view.layout.streams) <= TRAINED_STREAMS
-    return wanted == ("next-token", "causal", "parallel") and streams and not view.layout.span_nodes()
+    fits = all(getattr(view.stage, key) == value for key, value in TRAINABLE.items())
+    return fits and set(view.layout.streams) <= TRAINED_STREAMS and not view.layout.span_nodes()
 
 
 def draw_node(expression: str, lengths: dict[str, int]) -> str:
@@ -105,7 +105,7 @@ def node_list(nodes: list[dict]) -> str:
 def overview() -> str:
     """A line for each preset or stage."""
     lines = [
-        "| layout | rows | steps/s, Mimi | EnCodec | first frame, Mimi | EnCodec | online | head, or objective | trains |",
+        "| layout | rows | steps/s, Mimi | EnCodec | first frame, Mimi | EnCodec | online | head | trains |",
         "|---|--:|--:|--:|---|---|---|---|---|",
     ]
     for name in layout_names():
@@ -135,15 +135,11 @@ def _only_time(view: StageView) -> str:
 
 def preset_section(name: str, note: dict[str, str]) -> str:
     view = drawn(name)
-    expressions = [f"`{_written(name, stage)}`" for stage in range(len(view.stages))]
-    if len(expressions) > 1:
-        named = zip((stage.stage.name for stage in view.stages), expressions, strict=True)
-        expressions = [f"{stage}: {expression}" for stage, expression in named]
     parts = [
         f"### {name}",
         view.scheme.description,
         f"![{name}](layouts/{name}.svg)",
-        "\n".join(f"- {line}" for line in (*expressions, *_training(view))),
+        "\n".join(_stage_line(name, view, number) for number in range(len(view.stages))),
         f"**When:** {view.scheme.when}",
         f"**Source:** {note['source']}",
         f"**What differs:** {note['differs']}",
@@ -158,13 +154,13 @@ def _written(name: str, stage: int) -> str:
     return content["stages"][stage]["layout"] if "stages" in content else content["layout"]
 
 
-def _training(view: LayoutView) -> list[str]:
-    lines = []
-    for stage in (item.stage for item in view.stages):
-        given = f"; given: {', '.join(f'`{name}`' for name in stage.given)}" if stage.given else ""
-        own = f"{stage.name}: " if len(view.stages) > 1 else ""
-        lines.append(f"{own}{stage.objective}, {stage.attention} attention, {stage.head} head{given}")
-    return lines
+def _stage_line(name: str, view: LayoutView, number: int) -> str:
+    """A stage's expression and how it is trained."""
+    stage = view.stages[number].stage
+    given = f"; given: {', '.join(f'`{name}`' for name in stage.given)}" if stage.given else ""
+    own = f"- {stage.name}: " if len(view.stages) > 1 else ""
+    how = f"{stage.objective}, {stage.attention} attention, {stage.head} head"
+    return f"{own}`{_written(name, number)}`, {how}{given}"
 
 
 def rate_table(name: str) -> str:

@@ -16,7 +16,8 @@ from hocket.codec.loading import is_codec_folder, is_codec_name
 from hocket.data import Corpus, describe
 from hocket.data.corpus import CARD_FILE
 from hocket.errors import InputError, did_you_mean
-from hocket.evaluation.layout_facts import Clock, is_layout, view_layout
+from hocket.evaluation.clock import Clock
+from hocket.evaluation.layout_facts import is_layout, view_layout
 from hocket.evaluation.layout_tables import draw_views, print_layouts, print_presets
 from hocket.evaluation.rendering import print_facts
 from hocket.evaluation.runs import read_run
@@ -85,8 +86,8 @@ def _kind_of(thing: str) -> Callable[[str], dict[str, Any]]:
     if is_codec_name(thing):
         return inspect_codec
     raise InputError(
-        f'cannot inspect "{thing}": it is no file or folder, no layout ({", ".join(layout_names())}, or an expression '
-        'such as "Delay(audio)"), and no codec (`hocket codecs` lists them)'
+        f'cannot inspect "{thing}": it is no file or folder, no layout (`hocket inspect` lists them) and no codec '
+        f"(`hocket codecs` lists them){did_you_mean(thing, [*layout_names(), BUNDLED])}"
     )
 
 

@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 
 from hocket.cli import app
 from hocket.errors import InputError
+from hocket.evaluation.clock import Clock, parse_rate, parse_rates
 from hocket.evaluation.inspect import inspect_all, inspect_layouts
-from hocket.evaluation.layout_facts import Clock, parse_rate, parse_rates, view_layout
+from hocket.evaluation.layout_facts import view_layout
 from hocket.interleave import layout_names
 
 MIMI = Clock(codec="mimi", levels=8)

@@ -8,13 +8,14 @@
 Costs one short loop over the turns of a document (not over its steps): about 1 µs a turn.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import index
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hocket.errors import InputError, did_you_mean
+from hocket.interleave.checks import is_whole
 from hocket.interleave.painting import Chunks
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def freeze_spans(spans: Spans) -> tuple:
         InputError: they are neither.
     """
     try:
-        items = [tuple(item) for item in (sorted(spans.items()) if isinstance(spans, Mapping) else spans)]
+        items: list[tuple] = [tuple(item) for item in (sorted(spans.items()) if isinstance(spans, Mapping) else spans)]
         if isinstance(spans, Mapping) and not items:
             raise ValueError("no stream")
         if items and all(len(item) == 2 for item in items):
@@ -44,7 +45,7 @@ def freeze_spans(spans: Spans) -> tuple:
         ) from None
 
 
-def _whole(numbers: Sequence[int]) -> tuple[int, ...]:
+def _whole(numbers: Iterable) -> tuple[int, ...]:
     """Whole numbers of any kind; a float is none."""
     return tuple(index(number) for number in numbers)
 
@@ -66,7 +67,7 @@ def find_turns(node: "SpanNode", spans: tuple, lengths: Mapping[str, int], seed:
     by_units = bool(spans) and len(spans[0]) == 2
     turns = _turns_of_units(node, dict(spans), lengths, seed) if by_units else list(spans)
     _check_turns(turns, lengths)
-    return (_merged(turns) if by_units else turns) or [(names[0], 0, 0)]
+    return (_merged(turns, lengths) if by_units else turns) or [(names[0], 0, 0)]
 
 
 def span_chunks(node, symbols, lengths, first, ends, spans, seeds) -> Chunks:
@@ -107,6 +108,8 @@ def draw_spans(n_units: int, words: Sequence[tuple[int, int]], seed: int) -> lis
 
     Returns `(part, first unit, the one after the last)`; which part is first is drawn too.
     """
+    if not is_whole(seed, most=2**64 - 1):
+        raise InputError(f"a seed is a whole number from 0 on, not {seed!r}")
     rng = np.random.default_rng(seed)
     part, first, spans = int(rng.integers(len(words))), 0, []
     while first < n_units:
@@ -128,8 +131,8 @@ def _check_turns(turns: Sequence[Turn], lengths: Mapping[str, int]) -> None:
         reached[name] = stop
 
 
-def _merged(turns: Sequence[Turn]) -> list[Turn]:
-    """Turns without empty ones, neighbours of one stream joined."""
+def _merged(turns: Sequence[Turn], lengths: Mapping[str, int]) -> list[Turn]:
+    """Turns without empty ones, neighbours of one stream joined. The last one ends its stream, even if it is empty."""
     merged: list[Turn] = []
     for name, first, stop in turns:
         if stop == first:
@@ -138,4 +141,5 @@ def _merged(turns: Sequence[Turn]) -> list[Turn]:
             merged[-1] = (name, merged[-1][1], stop)
         else:
             merged.append((name, first, stop))
-    return merged
+    at_end = bool(merged) and merged[-1][2] == lengths[merged[-1][0]]
+    return merged if at_end else [*merged, *turns[-1:]]

@@ -1,7 +1,8 @@
 """What a layout costs and gives at a codec's rates: the facts that `hocket inspect LAYOUT` shows and compares.
 
 A preset is one stage or several; each stage has its rates, the seconds that contexts hold, the steps until the first
-frame can be heard, and a short example to be drawn. Everything is read off the layout and its plans; about 10 ms a stage.
+frame can be heard, and a short example to be drawn. Everything is read off the layout and its plans; about
+10 ms a stage.
 """
 
 import math
@@ -24,7 +25,7 @@ CONTEXTS = (512, 2048, 8192, 32768)
 EXAMPLE_FRAMES, EXAMPLE_TOKENS, EXAMPLE_WORDS = (6, 4, 3), 4, 4
 LONGEST_EXAMPLE, LOW_GRID = (40, 26), 3
 """Steps of low grids, which go on below, and of those with more than `LOW_GRID` rows; an example takes the most of
-`EXAMPLE_FRAMES` that stay within."""
+`EXAMPLE_FRAMES` that stay within; where none does, a high grid loses its middle in any case and takes the first."""
 DRAWING_WIDTH = 100
 PROBE = (64, 128)
 """Frames of two documents; what is the same in both does not grow with the length."""
@@ -59,12 +60,11 @@ class StageView:
     @cached_property
     def plan(self) -> Plan:
         """A short example to be drawn."""
-        longest = LONGEST_EXAMPLE[self.layout.n_rows > LOW_GRID]
-        for frames in EXAMPLE_FRAMES if self.frames is None else (self.frames,):
-            plan = example_plan(self.layout, self.rates, frames, given=self.stage.given)
-            if plan.n_steps <= longest:
-                break
-        return plan
+        is_high = self.layout.n_rows > LOW_GRID
+        choices = EXAMPLE_FRAMES if self.frames is None else (self.frames,)
+        plans = [example_plan(self.layout, self.rates, n, given=self.stage.given) for n in choices]
+        fitting = (plan for plan in plans if plan.n_steps <= LONGEST_EXAMPLE[is_high])
+        return next(fitting, plans[0] if is_high else plans[-1])
 
     @cached_property
     def first_frame(self) -> FirstFrame | None:

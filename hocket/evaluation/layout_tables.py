@@ -24,9 +24,14 @@ def print_layouts(views: Sequence[LayoutView], console: Console) -> None:
     for view in views:
         console.print(f"[bold]{view.name}[/bold]  layout", highlight=False)
         shared = {"what it is": view.scheme.description or None, "when": view.scheme.when or None}
-        print_rows(console, shared | {"codec": _clock(view)})
+        shared |= {"codec": _clock(view)}
+        if len(view.stages) > 1:
+            print_rows(console, shared)
         for heading, stage in view.titled:
-            _print_stage(heading if len(view.stages) > 1 else "", stage, console)
+            if len(view.stages) > 1:
+                console.print(f"\n[bold]{heading}[/bold]", highlight=False)
+            print_rows(console, ({} if len(view.stages) > 1 else shared) | _costs(stage))
+            _print_drawing(stage, console)
         console.print()
     stages = [item for view in views for item in view.titled]
     if len(stages) > 1:
@@ -73,28 +78,28 @@ def _clock(view: LayoutView) -> str:
     return f"{view.codec}: " + ", ".join(f"{name} at {float(rate):g} Hz" for name, rate in rates.items())
 
 
-def _print_stage(heading: str, view: StageView, console: Console) -> None:
+def _costs(view: StageView) -> dict[str, Any]:
+    """What a stage costs, by label."""
     facts = view.facts
-    if heading:
-        console.print(f"\n[bold]{heading}[/bold]", highlight=False)
     held = ", ".join(f"{seconds:g} s in {n:,} steps" for n, seconds in facts["seconds_in_context"].items())
-    print_rows(
-        console,
-        {
-            "expression": facts["layout"],
-            "rows": facts["rows"],
-            "steps a second": f"{facts['steps_per_second']:g}",
-            "tokens a second": f"{facts['tokens_per_second']:g}",
-            "audio in a context": held or None,
-            "first frame": say_first_frame(view.first_frame),
-            "online": "yes" if facts["online"] else "no",
-            "training": _training(facts),
-            "given*": ", ".join(facts["given"]) or None,
-        },
-    )
-    console.print()
+    return {
+        "expression": facts["layout"],
+        "rows": facts["rows"],
+        "steps a second": f"{facts['steps_per_second']:g}",
+        "tokens a second": f"{facts['tokens_per_second']:g}",
+        "audio in a context": held or None,
+        "first frame": say_first_frame(view.first_frame),
+        "online": "yes" if facts["online"] else "no",
+        "training": _training(facts),
+        "given*": ", ".join(facts["given"]) or None,
+    }
+
+
+def _print_drawing(view: StageView, console: Console) -> None:
+    """The example, in colour where the console has it."""
     colour = console.is_terminal and not console.no_color
     drawing = draw_text(view.plan, width=max(console.width - 1, NARROWEST), colour=colour)
+    console.print()
     console.print(Text.from_ansi(drawing) if colour else Text(drawing), no_wrap=True, crop=False, overflow="ignore")
 
 

@@ -91,7 +91,7 @@ def _text(cell: Cell, label: str, size: int, colour: bool) -> str:
     codes = ["38;2;{};{};{}".format(*ink), "48;2;{};{};{}".format(*paper)]
     codes += ["3"] if cell.given else []
     codes += ["4"] if cell.known else []
-    return f" \x1b[{';'.join(codes)}m{label.center(size - 1)}\x1b[0m"
+    return f" \x1b[{';'.join(codes)}m{label.rjust(size - 1)}\x1b[0m"
 
 
 def _mix(one: Colour, other: Colour) -> Colour:

@@ -11,7 +11,7 @@ from hocket.interleave.layout import Layout
 from hocket.interleave.plan import NO_STREAM
 from hocket.vocab import Vocabulary
 
-PROBE = 48  # frames of each stream: more than any delay of the presets, so that all rows are live at some step
+FEWEST, MOST = 48, 1 << 16  # frames of each stream in the plan that is looked through
 
 
 def check_blocks(layout: Layout, vocabulary: Vocabulary) -> None:
@@ -22,9 +22,10 @@ def check_blocks(layout: Layout, vocabulary: Vocabulary) -> None:
     """
     for token in layout.symbols:
         vocabulary.id(token)
-    lengths = dict.fromkeys(layout.streams, PROBE)
+    n_frames = _frames_to_see(layout)
+    lengths = dict.fromkeys(layout.streams, n_frames)
     by_spans = [name for node in layout.span_nodes() for name in node.part_streams]
-    spans = dict.fromkeys(by_spans, (0, PROBE // 2, PROBE)) or None
+    spans = dict.fromkeys(by_spans, (0, n_frames // 2, n_frames)) or None
     plan = layout.plan(lengths, spans=spans)
     offsets = [vocabulary.offsets(name)[:n_levels] for name, n_levels in layout.streams.items()]
     for (name, n_levels), found in zip(layout.streams.items(), offsets, strict=True):
@@ -39,9 +40,15 @@ def check_blocks(layout: Layout, vocabulary: Vocabulary) -> None:
     shared = (block_TR[:, 1:] == block_TR[:, :-1]).any(axis=1)
     if shared.any():
         step = int(shared.argmax())
-        rows = is_code[step].nonzero()[0]
-        named = sorted({list(layout.streams)[plan.stream_TR[step, row]] for row in rows})
+        block = block_TR[step, 1:][block_TR[step, 1:] == block_TR[step, :-1]][0]
+        named = [name for name, found in zip(layout.streams, offsets, strict=True) if block in found]
         raise InputError(
             f"{layout} has two rows of one block at a step ({', '.join(named)}), which their sum could not tell apart; "
             "give each stream blocks of its own in the vocabulary"
         )
+
+
+def _frames_to_see(layout: Layout) -> int:
+    """Frames of each stream that bring all rows live at one step: more than the steps of a period and its delays."""
+    n_period = min(layout.period, MOST)
+    return min(FEWEST + int(layout.count_steps(dict.fromkeys(layout.streams, n_period))), MOST)

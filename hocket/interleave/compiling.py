@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from hocket.errors import InputError
+from hocket.interleave.checks import LARGEST
 from hocket.interleave.painting import Chunks, Painter, Runs, Work
 from hocket.interleave.plan import Plan, finish
 from hocket.interleave.spans import span_chunks
@@ -43,6 +44,10 @@ def paint_plan(
     work = find_work(layout, lengths, ends, spans, seeds)
     steps_B = 1 + layout.measure(work)
     bounds = np.concatenate([[0], np.cumsum(steps_B)])
+    if bounds[-1] * layout.n_rows > LARGEST:
+        raise InputError(
+            f"{layout} of these lengths has {bounds[-1] * layout.n_rows} cells; a plan has up to {LARGEST}"
+        )
     totals = {name: int(array.sum()) for name, array in lengths.items()}
     painter = Painter(layout, totals, given)
     for start in STARTS:

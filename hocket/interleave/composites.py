@@ -8,10 +8,12 @@ a a a E b b E       row 0   a a a E .          a a b b b a E b b E              
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from hocket.errors import InputError
+from hocket.interleave.checks import as_tuple, is_whole
 from hocket.interleave.layout import Layout, SpanNode
 from hocket.interleave.nodes import Parallel, Text
 from hocket.interleave.painting import Chunks, Painter, Runs, Work
@@ -88,6 +90,8 @@ class Lead(Layout):
     def __post_init__(self) -> None:
         object.__setattr__(self, "part", as_layout(self.part, "Lead"))
         object.__setattr__(self, "steps", parse_frames(self.steps, "a lead"))
+        if not self.leaves():
+            raise InputError(f"{self} leads without placing a stream; wrap a part such as Lead(semantic, 1)")
 
     @property
     def children(self) -> tuple[Layout, ...]:
@@ -97,6 +101,10 @@ class Lead(Layout):
     def _part(self) -> Layout:
         assert isinstance(self.part, Layout)
         return self.part
+
+    @cached_property
+    def streams(self) -> dict[str, int]:
+        raise InputError(f"{self} leads nothing on its own; Lead stands directly inside Stack(…)")
 
     @property
     def n_steps(self) -> int:
@@ -184,9 +192,10 @@ class Alternate(Composite, SpanNode):
         words: Sequence[Sequence[int]] | None = None,
     ):
         super().__init__(*parts)
-        object.__setattr__(self, "ratio", None if ratio is None else tuple(ratio))
+        object.__setattr__(self, "ratio", None if ratio is None else as_tuple(ratio, "turns"))
         object.__setattr__(self, "spans", spans)
-        by_word = ((1, 10),) * len(parts) if words is None else tuple(tuple(pair) for pair in words)
+        given = as_tuple(words if words is not None else ((1, 10),) * len(parts), "words")
+        by_word = tuple(as_tuple(pair, "the fewest and most words of a part") for pair in given)
         object.__setattr__(self, "words", by_word if spans == "word" else None)
         if words is not None and spans != "word":
             raise InputError('Alternate takes words=… only with spans="word"')
@@ -195,7 +204,7 @@ class Alternate(Composite, SpanNode):
     def _check(self) -> None:
         if (self.ratio is None) == (self.spans is None):
             raise InputError('Alternate goes by a ratio or by spans: ratio=(13, 26), spans="word" or spans="turn"')
-        whole = self.ratio is None or all(isinstance(n, int) and n > 0 for n in self.ratio)
+        whole = self.ratio is None or all(is_whole(n, 1) for n in self.ratio)
         if self.ratio is not None and (len(self.ratio) != len(self.parts) or not whole):
             raise InputError(
                 f"Alternate needs a number of frames above 0 for each of its {len(self.parts)} parts, "
@@ -207,9 +216,11 @@ class Alternate(Composite, SpanNode):
             raise InputError("Alternate takes parts that place a stream and do not go by spans themselves")
         if self.spans and any(len(part.leaves()) != 1 for part in self.parts):
             raise InputError("Alternate by spans takes parts of one stream each, such as Flatten(semantic)")
+        if self.spans and len(set(self.part_streams)) < len(self.parts):
+            raise InputError(f"Alternate by spans takes a stream of its own for each part, not {self.part_streams}")
         if self.words is not None and (
             len(self.words) != len(self.parts)
-            or any(len(pair) != 2 or not 0 < pair[0] <= pair[1] for pair in self.words)
+            or any(len(pair) != 2 or not (is_whole(pair[0], 1) and is_whole(pair[1], pair[0])) for pair in self.words)
         ):
             raise InputError(
                 f"words are the fewest and most units of a span for each of the {len(self.parts)} parts, "

@@ -17,6 +17,7 @@ import numpy as np
 
 from hocket.errors import InputError, did_you_mean
 from hocket.interleave.cells import Cells
+from hocket.interleave.checks import LARGEST, MOST_LEVELS, frame_rates_of, is_whole
 from hocket.interleave.compiling import STARTS, find_work, paint_plan, warn_of_late_conditions
 from hocket.interleave.painting import Painter, Runs, Work
 from hocket.interleave.plan import Plan, PlanBatch, finish_solo
@@ -92,6 +93,8 @@ class Layout(ABC):
         levels: dict[str, list[int]] = {}
         for leaf in self.leaves():
             levels.setdefault(leaf.ref.name, []).extend(range(leaf.ref.start, leaf.ref.start + leaf.ref.n_levels))
+        if not levels:
+            raise InputError(f"{self.expression} places no stream; join it with one, as in Concat({self}, audio)")
         for name, found in levels.items():
             if sorted(found) != list(range(len(found))):
                 raise InputError(
@@ -194,7 +197,11 @@ class Layout(ABC):
         """
         names = tuple(self.streams)
         self._check_lengths(lengths)
+        if any(np.ndim(n) for n in lengths.values()):
+            raise InputError(f"a plan is of one document, with one length of each stream, not {dict(lengths)}")
         _check_start(start)
+        if isinstance(ended, Mapping):
+            ended = [name for name in self._some(ended, ()) if ended[name]]
         closed, fixed = self._some(ended, names), self.find_levels(given) if given else NOTHING
         frozen = freeze_spans(spans) if spans is not None else None
         key = tuple(int(lengths[name]) for name in names)
@@ -232,14 +239,20 @@ class Layout(ABC):
         starts = (start,) * n_documents if isinstance(start, str) else tuple(start)
         for name in set(starts):
             _check_start(name)
+        _check_counts(n_documents, {"starts": starts, "spans": spans, "seeds": seeds})
         if isinstance(ended, Mapping):
+            self._some(ended, ())
+            if any(np.asarray(value).dtype.kind not in "biu" for value in ended.values()):
+                raise InputError(f"ends are one bool for each document, not {dict(ended)}")
+            _check_counts(n_documents, {f'ends of "{name}"': value for name, value in ended.items() if np.ndim(value)})
             ends = {n: np.broadcast_to(np.asarray(ended.get(n, False), dtype=bool), n_documents) for n in self.streams}
         else:
             closed = self._some(ended, tuple(self.streams))
             ends = {name: np.full(n_documents, name in closed) for name in self.streams}
         frozen = [freeze_spans(s) for s in spans] if spans is not None else None
         fixed = self.find_levels(given)
-        return paint_plan(PlanBatch, self, arrays, starts, ends, fixed, frozen, seeds or (0,) * n_documents)
+        drawn = (0,) * n_documents if seeds is None else seeds
+        return paint_plan(PlanBatch, self, arrays, starts, ends, fixed, frozen, drawn)
 
     def count_steps(
         self,
@@ -256,12 +269,13 @@ class Layout(ABC):
         self._check_lengths(lengths)
         arrays = np.broadcast_arrays(*(np.asarray(lengths[name], dtype=np.int64) for name in self.streams))
         flat = {name: array.reshape(-1) for name, array in zip(self.streams, arrays, strict=True)}
+        _check_counts(arrays[0].size, {"spans": spans, "seeds": seeds})
         ends = {name: np.full(len(array), ended) for name, array in flat.items()}
         frozen = [freeze_spans(s) for s in spans] if spans is not None else None
         if self.span_nodes() and frozen is None:
             names = self.span_nodes()[0].part_streams
             frozen = [tuple((name, 0, int(flat[name][b])) for name in names) for b in range(arrays[0].size)]
-        work = find_work(self, flat, ends, frozen, seeds or (0,) * arrays[0].size)
+        work = find_work(self, flat, ends, frozen, (0,) * arrays[0].size if seeds is None else seeds)
         return 1 + self.measure(work).reshape(arrays[0].shape)
 
     # --- rates ------------------------------------------------------------------------------------------------------
@@ -271,7 +285,7 @@ class Layout(ABC):
 
         Streams without a rate are left out: text costs nothing here.
         """
-        rates = {name: Fraction(frame_rates[name]) for name in self.streams if name in frame_rates}
+        rates = {name: rate for name, rate in frame_rates_of(frame_rates).items() if name in self.streams}
         seconds = self.period * math.lcm(1, *(rate.denominator for rate in rates.values()))
         counts = [
             int(self.count_steps({n: int(rates.get(n, 0) * seconds * times) for n in self.streams}, ended=False))
@@ -281,8 +295,8 @@ class Layout(ABC):
 
     def tokens_per_second(self, frame_rates: FrameRates) -> Fraction:
         """Codes a second of the streams in `frame_rates` (Hz)."""
-        named = (Fraction(frame_rates[name]) * k for name, k in self.streams.items() if name in frame_rates)
-        return sum(named, Fraction(0))
+        rates = frame_rates_of(frame_rates)
+        return sum((rates[name] * k for name, k in self.streams.items() if name in rates), Fraction(0))
 
     def context_seconds(self, n_steps: int, frame_rates: FrameRates) -> Fraction:
         """Seconds of audio that a context of `n_steps` holds in the long run.
@@ -302,7 +316,7 @@ class Layout(ABC):
             InputError: the layout lacks one of them.
         """
         found = set()
-        for name in names:
+        for name in (names,) if isinstance(names, str | StreamRef) else names:
             ref = StreamRef.parse(name)
             self._some((ref.name,), ())
             ref = ref.resolve(self.streams[ref.name])
@@ -312,21 +326,26 @@ class Layout(ABC):
     # --- checks -----------------------------------------------------------------------------------------------------
 
     def _some(self, names: Iterable[str] | None, otherwise: tuple[str, ...]) -> frozenset[str]:
-        chosen = frozenset(otherwise if names is None else names)
+        chosen = frozenset(otherwise if names is None else (names,) if isinstance(names, str) else names)
         for name in chosen:
             if name not in self.streams:
                 raise InputError(f'{self.expression} has no stream "{name}"' + did_you_mean(name, self.streams))
         return chosen
 
     def _check_lengths(self, lengths: Mapping) -> None:
+        if not isinstance(lengths, Mapping):
+            raise InputError(
+                f"lengths are frames by stream, such as {{{next(iter(self.streams))!r}: 100}}, not {lengths!r}"
+            )
         for name in self.streams:
             if name not in lengths:
                 raise InputError(f'{self.expression} needs the length of "{name}"; only {sorted(lengths)} were given')
         for name in lengths:
             if name not in self.streams:
                 raise InputError(f'{self.expression} has no stream "{name}"' + did_you_mean(name, self.streams))
-        if any(n < 0 if isinstance(n, int) else np.any(np.asarray(n) < 0) for n in lengths.values()):
-            raise InputError(f"lengths cannot be negative: {dict(lengths)}")
+        for name, n in lengths.items():
+            if not (0 <= n <= LARGEST if type(n) is int else _are_lengths(n)):
+                raise InputError(f'lengths are whole numbers of frames, none negative, not {n!r} of "{name}"')
 
     def __str__(self) -> str:
         return self.expression
@@ -456,14 +475,29 @@ def resolve_levels(
     if levels is None:
         by_stream: dict[str, int] = {}
     elif isinstance(levels, Mapping):
-        by_stream = {name: int(k) for name, k in levels.items() if name not in ONE_LEVEL}
+        by_stream = {name: k for name, k in levels.items() if name not in ONE_LEVEL}
     else:
         by_stream = dict.fromkeys(names - {"semantic"}, levels) | dict.fromkeys(names & {"semantic"}, 1)
-    resolved = layout.resolve(by_stream | dict.fromkeys(ONE_LEVEL, 1), frame_rates or {})
+    for name, k in by_stream.items():
+        if not is_whole(k, 1, MOST_LEVELS):
+            raise InputError(f'"{name}" has a number of levels from 1 to {MOST_LEVELS}, not {k!r}')
+    resolved = layout.resolve(by_stream | dict.fromkeys(ONE_LEVEL, 1), frame_rates_of(frame_rates or {}))
     for name, n_levels in resolved.streams.items() if levels is not None else ():
         if not partial and name in by_stream and by_stream[name] != n_levels:
             raise InputError(f'{layout} places {n_levels} levels of "{name}", which has {by_stream[name]}')
     return resolved
+
+
+def _are_lengths(values) -> bool:
+    """Whether all of an array, a list or a number are whole numbers from 0 on; an empty list is."""
+    array = np.asarray(values)
+    return not array.size or (array.dtype.kind in "iu" and array.min() >= 0 and array.max() <= LARGEST)
+
+
+def _check_counts(n_documents: int, given: Mapping) -> None:
+    for what, values in given.items():
+        if values is not None and len(values) != n_documents:
+            raise InputError(f"a batch of {n_documents} documents needs as many {what}, not {len(values)}")
 
 
 def _check_start(start: str) -> None:

@@ -13,6 +13,7 @@
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -21,10 +22,13 @@ from functools import cached_property
 import numpy as np
 
 from hocket.errors import InputError
+from hocket.interleave.checks import as_tuple, is_whole, to_fraction
 from hocket.interleave.layout import Constant, Layout, Leaf
 from hocket.interleave.painting import Painter, Runs, Work
 from hocket.interleave.stream import FrameRates, StreamRef, known_frames, parse_frames, to_frames
 from hocket.vocab.vocabulary import TEXT
+
+_TOKEN = re.compile(r"<[^<>\s]+>")
 
 
 def _set(node: Layout, **values) -> None:
@@ -51,17 +55,22 @@ class Delay(Leaf):
     def __post_init__(self) -> None:
         _set(self, stream=StreamRef.parse(self.stream), offset=parse_frames(self.offset, "an offset"))
         if self.delays is not None:
-            _set(self, delays=_fill(tuple(self.delays), self.ref.n_levels if self.ref.stop is not None else None))
+            _set(
+                self,
+                delays=_fill(as_tuple(self.delays, "delays"), self.ref.n_levels if self.ref.stop is not None else None),
+            )
             self._check_delays()
         elif self.ref.stop is not None:
             _set(self, delays=tuple(range(self.ref.n_levels)))
 
     def _check_delays(self) -> None:
         delays = tuple(self.delays or ())
-        if delays and delays[-1] is Ellipsis:
+        repeats = bool(delays) and delays[-1] is Ellipsis
+        known = delays[:-1] if repeats else delays
+        if not known or not all(map(is_whole, known)) or min(known) != 0:
+            raise InputError(f"delays must be whole numbers of steps, the least of them 0, not {_written(delays)}")
+        if repeats:
             return
-        if not delays or not all(isinstance(d, int) and d >= 0 for d in delays) or min(delays) != 0:
-            raise InputError(f"delays must be whole numbers of steps, the least of them 0, not {list(delays)}")
         if self.ref.stop is None:
             _set(self, stream=self.ref.resolve(self.ref.start + len(delays)))
         if len(delays) != self.ref.n_levels:
@@ -110,7 +119,7 @@ class Parallel(Delay):
     """All levels of a frame at one step (MusicGen's parallel pattern: Copet et al., 2023)."""
 
     def __post_init__(self) -> None:
-        if self.delays is not None and any(self.delays):
+        if self.delays is not None and any(as_tuple(self.delays, "delays")):
             raise InputError("Parallel takes no delays; write Delay(…)")
         super().__post_init__()
         _set(self, delays=(0,) * self.ref.n_levels if self.ref.stop is not None else None)
@@ -136,11 +145,11 @@ class Flatten(Leaf):
     groups: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
-        _set(self, stream=StreamRef.parse(self.stream), groups=None if self.groups is None else tuple(self.groups))
+        _set(self, stream=StreamRef.parse(self.stream), groups=self.groups)
         if self.order not in ("frame", "level"):
             raise InputError(f'Flatten goes by order="frame" or order="level", not "{self.order}"')
-        if self.groups is not None and self.ref.stop is not None:
-            _set(self, groups=_group_sizes(tuple(self.groups), self.ref))
+        if self.groups is not None:
+            _set(self, groups=_group_sizes(as_tuple(self.groups, "groups"), self.ref))
 
     @property
     def expression(self) -> str:
@@ -210,10 +219,10 @@ class CoarseFirst(Leaf):
     def __post_init__(self) -> None:
         _set(self, stream=StreamRef.parse(self.stream))
         known = self.ref.n_levels - 1 if self.ref.stop is not None else None
-        delays = (0, ...) if self.delays is None and known else tuple(self.delays or ())
+        delays = (0, ...) if self.delays is None and known else as_tuple(self.delays or (), "delays")
         _set(self, delays=_fill(delays, known) if known else (tuple(delays) or None))
-        if known and not all(isinstance(d, int) and d >= 0 for d in self.delays or ()):
-            raise InputError(f"delays must be whole numbers of steps from 0 on, not {list(self.delays or ())}")
+        if not all(is_whole(d) or (d is Ellipsis and not known) for d in self.delays or ()):
+            raise InputError(f"delays must be whole numbers of steps from 0 on, not {_written(self.delays or ())}")
         if known and len(self.delays or ()) != known:
             raise InputError(
                 f"{len(self.delays or ())} delays were given for the {known} levels of {self.ref} after its first"
@@ -269,7 +278,10 @@ class Repeat(Leaf):
         part = self.part if isinstance(self.part, Layout) else Parallel(self.part)
         if not isinstance(part, Delay) or part.offset != 0:
             raise InputError(f"Repeat takes a Parallel or a Delay without offset, not {part}")
-        ratio = self.ratio if isinstance(self.ratio, str) else Fraction(self.ratio)
+        if isinstance(self.ratio, str):
+            ratio = StreamRef(self.ratio).name
+        else:
+            ratio = to_fraction(self.ratio, "the ratio of Repeat")
         if not isinstance(ratio, str) and ratio < 1:
             raise InputError(f"Repeat({part.ref}, {ratio}) would skip frames; repeat the slower stream, by 1 or more")
         _set(self, part=part, ratio=ratio)
@@ -347,8 +359,10 @@ class Marker(Constant):
     token: str
 
     def __post_init__(self) -> None:
-        if not (self.token.startswith("<") and self.token.endswith(">")):
-            raise InputError(f'a marker is a token such as "<task.transcribe>", not "{self.token}"')
+        if not isinstance(self.token, str) or _TOKEN.fullmatch(self.token) is None:
+            raise InputError(f'a marker is a token such as "<task.transcribe>", not {self.token!r}')
+        if self.token == "<none>":
+            raise InputError("<none> is filler and cannot be a marker; <wait> is a step in which nothing is due")
 
     @property
     def expression(self) -> str:
@@ -387,12 +401,14 @@ def _widest_gap(times: Sequence[int]) -> int:
 
 
 def _group_sizes(groups: tuple, ref: StreamRef) -> tuple[int, ...]:
-    """Sizes of groups with `-1` and `...` worked out; groups beyond the last level are left out."""
-    left, sizes = ref.n_levels, []
+    """Sizes of groups with `-1` and `...` worked out, once the levels are known; groups beyond are left out."""
     last = groups[-2] if len(groups) > 1 and groups[-1] is Ellipsis else 0
     known = groups[:-1] if groups and groups[-1] is Ellipsis else groups
-    if not known or not all(isinstance(g, int) and (g > 0 or g == -1) for g in known) or last == -1:
+    if not known or not all(is_whole(g, -1) and g != 0 for g in known) or last == -1:
         raise InputError(f"groups are sizes of groups of levels, -1 for the rest, not {_written(groups)}")
+    if ref.stop is None:
+        return groups
+    left, sizes = ref.n_levels, []
     repeats = math.ceil(left / last) if last else 0
     for size in (*known, *(last,) * repeats):
         taken = left if size == -1 else min(size, left)
@@ -405,4 +421,4 @@ def _group_sizes(groups: tuple, ref: StreamRef) -> tuple[int, ...]:
 
 
 def _written(values: Sequence) -> str:
-    return "[" + ", ".join("..." if value is Ellipsis else str(value) for value in values) + "]"
+    return "[" + ", ".join("..." if value is Ellipsis else repr(value) for value in values) + "]"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import torch
 
-from hocket.errors import InputError
+from hocket.errors import InputError, did_you_mean
 from hocket.interleave.painting import Painter
 from hocket.interleave.weights import LossWeights, weigh
 from hocket.vocab import Vocabulary
@@ -107,8 +107,8 @@ class Plan:
         Raises:
             InputError: the grid has another shape, or (with a vocabulary) a cell holds no code of its block.
         """
-        if grid_TR.shape != self.shape:
-            raise InputError(f"the grid has shape {tuple(grid_TR.shape)}, the plan {self.shape}")
+        if not hasattr(grid_TR, "dtype") or grid_TR.shape != self.shape:
+            raise InputError(f"the grid is {_kind_of(grid_TR)}, the plan of shape {self.shape}")
         is_tensor, streams = isinstance(grid_TR, torch.Tensor), {}
         on_device = is_tensor and not grid_TR.is_cpu
         flat = grid_TR.numpy().reshape(-1) if is_tensor and not on_device else grid_TR.reshape(-1)
@@ -233,10 +233,13 @@ class Plan:
         Raises:
             InputError: as `deinterleave`, or the grid does not reach up to `step`.
         """
-        if grid_TR.ndim != 2 or len(grid_TR) <= step or grid_TR.shape[1] != self.n_rows:
-            raise InputError(
-                f"the grid has shape {tuple(grid_TR.shape)}, too small for step {step} of {self.n_rows} rows"
-            )
+        if (
+            not hasattr(grid_TR, "dtype")
+            or grid_TR.ndim != 2
+            or len(grid_TR) <= step
+            or grid_TR.shape[1] != self.n_rows
+        ):
+            raise InputError(f"the grid is {_kind_of(grid_TR)}, too small for step {step} of {self.n_rows} rows")
         before, now, flat = self.ready(after), self.ready(step), grid_TR.reshape(-1)
         streams = {}
         for name, where_TK in self.where.items():
@@ -260,6 +263,10 @@ class Plan:
         (`length + 1`: it is given whole), a switch where the frame that it announces is.
         """
         n_documents = len(self.cu_seqlens) - 1
+        for name, frames in prompt.items():
+            self._check_stream(name, "a prompt")
+            if np.asarray(frames).dtype.kind not in "iu" or np.shape(frames) not in ((), (n_documents,)):
+                raise InputError(f'a prompt is a number of frames for each document, not {frames!r} of "{name}"')
         given = [np.broadcast_to(np.asarray(prompt.get(name, 0)), n_documents) for name in self.levels]
         given_BS = np.stack([*given, np.full(n_documents, np.iinfo(np.int32).max)])
         return self.frame_TR < given_BS[self.stream_TR, self._document_T[:, None]]
@@ -278,6 +285,12 @@ class Plan:
             pads: by stream, which frames are padding: bool `[T]`; they count `rules.pad` times as much.
         """
         return weigh(self, rules, prompt, pads)
+
+    def _check_stream(self, name: str, what: str) -> None:
+        if name not in self.levels:
+            raise InputError(
+                f'{what} is given for "{name}", which {self.layout} lacks' + did_you_mean(name, self.levels)
+            )
 
     # --- private ----------------------------------------------------------------------------------------------------
 
@@ -324,6 +337,8 @@ class Plan:
         if name not in streams:
             raise InputError(f'the stream "{name}" is missing; given are {sorted(streams)}')
         codes = streams[name]
+        if not hasattr(codes, "dtype") or not _holds_integers(codes):
+            raise InputError(f'the codes of "{name}" are an array of whole numbers, not {_kind_of(codes)}')
         codes_TK = codes[:, None] if codes.ndim == 1 else codes
         expected = (self.lengths[name], self.levels[name])
         if codes_TK.shape != expected:
@@ -342,11 +357,13 @@ class PlanBatch(Plan):
         """Packed codes `[sum of lengths, K]` of padded ones `[B, T, K]`, by stream."""
         packed = {}
         for name, codes_BTK in streams_BTK.items():
-            n_B = self.document_lengths[name]
-            if codes_BTK.ndim != 3 or len(codes_BTK) != len(n_B) or codes_BTK.shape[1] < n_B.max(initial=0):
+            self._check_stream(name, "an array of codes")
+            n_B, n_levels, shape = self.document_lengths[name], self.levels[name], tuple(np.shape(codes_BTK))
+            longest = n_B.max(initial=0)
+            if len(shape) != 3 or (shape[0], shape[2]) != (len(n_B), n_levels) or shape[1] < longest:
                 raise InputError(
-                    f'the padded codes of "{name}" have shape {tuple(codes_BTK.shape)}; '
-                    f"needed are {len(n_B)} documents of at least {n_B.max(initial=0)} frames"
+                    f'the padded codes of "{name}" have shape {shape}; needed are {len(n_B)} documents '
+                    f"of at least {longest} frames and of {n_levels} levels"
                 )
             real_BT = np.arange(codes_BTK.shape[1]) < n_B[:, None]
             packed[name] = codes_BTK[_as_kind(real_BT, codes_BTK)]
@@ -354,6 +371,8 @@ class PlanBatch(Plan):
 
     def pad(self, grid_TR: Array, filler: int) -> Array:
         """The documents of a packed grid side by side, `[B, longest, R]`, with `filler` after the shorter ones."""
+        if tuple(np.shape(grid_TR)) != self.shape:
+            raise InputError(f"the grid is {_kind_of(grid_TR)}, the plan of shape {self.shape}")
         steps_B = np.diff(self.cu_seqlens)
         real_BT = np.arange(steps_B.max(initial=0)) < steps_B[:, None]
         shape = (*real_BT.shape, self.n_rows)
@@ -366,11 +385,21 @@ class PlanBatch(Plan):
 
     def unpad(self, grid_BTR: Array) -> Array:
         """The inverse of `pad`."""
-        real_BT = np.arange(grid_BTR.shape[1]) < np.diff(self.cu_seqlens)[:, None]
+        steps_B, shape = np.diff(self.cu_seqlens), tuple(np.shape(grid_BTR))
+        longest = steps_B.max(initial=0)
+        if len(shape) != 3 or (shape[0], shape[2]) != (len(steps_B), self.n_rows) or shape[1] < longest:
+            raise InputError(
+                f"the padded grid is {_kind_of(grid_BTR)}, the plan's {(len(steps_B), longest, self.n_rows)}"
+            )
+        real_BT = np.arange(shape[1]) < steps_B[:, None]
         return grid_BTR[_as_kind(real_BT, grid_BTR)]
 
     def documents(self, packed: Mapping[str, Array]) -> list[dict[str, Array]]:
         """Packed codes by document. Not for spans that leave frames out."""
+        for name, codes in packed.items():
+            self._check_stream(name, "an array of codes")
+            if len(codes) != self.lengths[name]:
+                raise InputError(f'the packed codes of "{name}" are of {len(codes)} frames, not {self.lengths[name]}')
         cuts = {name: np.cumsum(n_B)[:-1].tolist() for name, n_B in self.document_lengths.items()}
         split = {
             name: (
@@ -470,6 +499,19 @@ def _empty_steps(painter: Painter, n_steps: int, copied: np.ndarray) -> np.ndarr
 def _frozen(array: np.ndarray) -> np.ndarray:
     array.setflags(write=False)
     return array
+
+
+def _holds_integers(array: Array) -> bool:
+    if isinstance(array, torch.Tensor):
+        return not (array.is_floating_point() or array.is_complex())
+    return array.dtype.kind in "iub"
+
+
+def _kind_of(value: object) -> str:
+    """What a user gave: `float64 of shape (3, 2)`, or `a list`."""
+    if isinstance(value, np.ndarray | torch.Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
+    return f"a {type(value).__name__}"
 
 
 def _as_kind(mask: np.ndarray, like: Array) -> Array:

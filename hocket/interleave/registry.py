@@ -33,6 +33,9 @@ def register(node: type[Layout]) -> type[Layout]:
     """
     if not (isinstance(node, type) and issubclass(node, Layout)):
         raise InputError(f"{node!r} is no layout: derive it from hocket.interleave.Leaf or Layout")
+    if inspect.isabstract(node):
+        missing = ", ".join(sorted(node.__abstractmethods__))
+        raise InputError(f"{node.__name__} is no complete layout: it lacks {missing}")
     held = _NODES.get(node.__name__)
     if held is not None and held is not node and held in _OWN:
         raise InputError(f'"{node.__name__}" is a node of hocket already; name yours differently')

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from hocket.errors import InputError
+from hocket.interleave.checks import MOST_LEVELS, is_whole
 from hocket.vocab.vocabulary import ALIGNED_TEXT, TEXT
 
 _PATTERN = re.compile(r"([A-Za-z_]\w*)(?:\[(\d*):(\d*)\])?")
@@ -18,11 +19,25 @@ FrameRates = Mapping[str, Fraction | int]
 
 @dataclass(frozen=True)
 class StreamRef:
-    """Levels `start` to `stop` of a stream; `stop` is None until the number of levels is known."""
+    """Levels `start` to `stop` of a stream; `stop` is None until the number of levels is known.
+
+    Raises:
+        InputError: a name or levels that there cannot be.
+    """
 
     name: str
     start: int = 0
     stop: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or _PATTERN.fullmatch(self.name) is None or "[" in self.name:
+            raise InputError(f"a stream has a name such as audio, not {self.name!r}")
+        if self.name in ONE_LEVEL and self.stop is None:
+            object.__setattr__(self, "stop", 1)
+        most = 1 if self.name in ONE_LEVEL else MOST_LEVELS
+        stop_fits = self.stop is None or is_whole(self.stop, 1, most)
+        if not is_whole(self.start, 0, most - 1) or not stop_fits or (self.stop or most) <= self.start:
+            raise InputError(f"{self.name}[{self.start}:{self.stop}] names no levels; {self.name} has up to {most}")
 
     @classmethod
     def parse(cls, text: "str | StreamRef") -> "StreamRef":
@@ -33,12 +48,10 @@ class StreamRef:
         """
         if isinstance(text, StreamRef):
             return text
-        match = _PATTERN.fullmatch(text.strip())
+        match = _PATTERN.fullmatch(text.strip()) if isinstance(text, str) else None
         if match is None:
             raise InputError(f'"{text}" is no stream; write a name such as audio, or levels of it such as audio[:4]')
         name, start, stop = match.groups()
-        if name in ONE_LEVEL:
-            stop = stop or "1"
         return cls(name, int(start or 0), int(stop) if stop else None)
 
     def resolve(self, levels: int | None) -> "StreamRef":
@@ -83,9 +96,9 @@ def parse_frames(value: "int | str", what: str) -> "int | str":
     """
     if isinstance(value, str) and _SECONDS.fullmatch(value.strip()):
         return value.strip()
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if not is_whole(value):
         raise InputError(f'{what} is a whole number of frames from 0 on, or a time such as "2s", not {value!r}')
-    return value
+    return int(value)
 
 
 def to_frames(value: "int | str", stream: str, rates: FrameRates) -> "int | str":

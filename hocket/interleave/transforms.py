@@ -27,6 +27,7 @@ import numpy as np
 import torch
 
 from hocket.errors import InputError
+from hocket.interleave.checks import LARGEST, is_whole
 
 Array = Any  # numpy array or torch tensor; the same kind comes out as went in
 Seconds = int | float | np.floating | Decimal | Fraction
@@ -63,6 +64,8 @@ def align_text(words: Sequence[Word], frame_rate: Seconds, n_frames: int, text_r
         InputError: words out of order, a token outside the text block, a time that is none, or a word whose tokens
             reach beyond the last frame (`words_within` leaves those out and counts them).
     """
+    if not is_whole(n_frames) or not is_whole(text_rows):
+        raise InputError(f"frames and text rows are whole numbers from 0 on, not {n_frames!r} and {text_rows!r}")
     tokens_N = _tokens(words, text_rows)
     begin_W, size_W = _place(words, frame_rate)
     beyond_W = _beyond(begin_W, size_W, n_frames)
@@ -137,6 +140,8 @@ def reduplicate(codes: Array, durations: Array) -> Array:
         InputError: codes or durations are no integers, their numbers differ, or a duration is negative.
     """
     _check_integers(codes, "codes", "[runs, levels] or [runs]")
+    if not hasattr(durations, "dtype"):
+        raise InputError(f"durations must be integers as an array of numpy or torch, not a {type(durations).__name__}")
     if durations.ndim != 1 or len(durations) != len(codes) or not _holds_integers(durations):
         raise InputError(f"durations must be integers [{len(codes)}], one a run, not {_describe(durations)}")
     if len(durations) and int(durations.min()) < 0:
@@ -186,14 +191,17 @@ def _fraction(value: Seconds, what: str) -> Fraction:
     """The number as it is written: 0.24 is 6/25, not the binary number next to it."""
     if isinstance(value, int | Fraction):
         return Fraction(value)
-    if not math.isfinite(value):
+    if isinstance(value, str) or not math.isfinite(value):
         raise InputError(f"{what} must be a number, not {value}")
     return Fraction(str(value))
 
 
 def _tokens(words: Sequence[Word], text_rows: int) -> np.ndarray:
     """The tokens of all words one after the other, int64 `[N]`."""
-    tokens_N = np.fromiter(chain.from_iterable(word[0] for word in words), dtype=np.int64)
+    tokens = list(chain.from_iterable(word[0] for word in words))
+    if not all(is_whole(token, -LARGEST) for token in tokens):
+        raise InputError("the tokens of words are whole numbers; encode each word with a text tokenizer first")
+    tokens_N = np.array(tokens, dtype=np.int64)
     outside_N = (tokens_N < 0) | (tokens_N >= text_rows)
     if outside_N.any():
         raise InputError(f"the words hold token {tokens_N[outside_N][0]}; the text block ends at {text_rows - 1}")
@@ -201,6 +209,10 @@ def _tokens(words: Sequence[Word], text_rows: int) -> np.ndarray:
 
 
 def _check_integers(codes: Array, what: str, shape: str) -> None:
+    if not hasattr(codes, "dtype"):
+        raise InputError(
+            f"{what} must be integers {shape}, as an array of numpy or torch, not a {type(codes).__name__}"
+        )
     if codes.ndim not in (1, 2) or not _holds_integers(codes):
         raise InputError(f"{what} must be integers {shape}, not {_describe(codes)}")
     if isinstance(codes, torch.Tensor) and codes.dtype in NOT_SELECTABLE:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hocket.errors import InputError, did_you_mean
+from hocket.interleave.checks import as_tuple
 
 if TYPE_CHECKING:
     from hocket.interleave.plan import Plan
@@ -32,11 +33,12 @@ class LossWeights:
     def __post_init__(self) -> None:
         numbers = [
             *self.streams.values(),
-            *(w for weights in self.levels.values() for w in weights),
+            *(w for weights in self.levels.values() for w in as_tuple(weights, "loss weights of levels")),
             self.pad,
             self.ends,
         ]
-        if any(not number >= 0 for number in numbers) or any(not len(weights) for weights in self.levels.values()):
+        fits = all(isinstance(number, int | float | np.number) and 0 <= number < np.inf for number in numbers)
+        if not fits or any(not len(weights) for weights in self.levels.values()):
             raise InputError(f"loss weights are numbers from 0 on, at least one a stream, not {self}")
 
     def of(self, stream: str, level: int) -> float:
@@ -71,8 +73,13 @@ def weigh(
             ]
             weight_TR.reshape(-1)[cells[is_code_set]] *= rules.ends
     for name, is_pad_T in (pads or {}).items():
+        padded_T = np.asarray(is_pad_T)
+        if name not in plan.levels or padded_T.dtype != bool or padded_T.shape != (plan.lengths[name],):
+            raise InputError(
+                f'pads are one bool for each frame of a stream of the layout, which those of "{name}" are not'
+            )
         if rules.pad != 1.0:
-            weight_TR.reshape(-1)[plan.where[name][np.asarray(is_pad_T, dtype=bool)]] *= rules.pad
+            weight_TR.reshape(-1)[plan.where[name][padded_T]] *= rules.pad
     if prompt:
         weight_TR[plan.known(prompt)] = 0.0
     return weight_TR

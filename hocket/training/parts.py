@@ -50,7 +50,9 @@ def build_model(recipe: Recipe, corpus: Corpus) -> Model:
     stage = find_stage(recipe.interleave, identity.levels, {"audio": rate, "aligned_text": rate})
     layout = stage.layout
     text = _text_tokenizer(recipe, corpus, layout) if "text" in layout.streams else None
-    vocabulary = Vocabulary.build(text, {"audio": identity.codebook_sizes}, {"audio": identity.fingerprint})
+    vocabulary = Vocabulary.build(
+        text, {"audio": identity.codebook_sizes}, {"audio": identity.fingerprint}, tokens=_token_groups(layout)
+    )
     source = recipe.codec.name or identity.name
     config = ModelConfig(**asdict(recipe.model))
     codebooks = load_codec(source).codebooks if config.embeddings == "codebooks" else None
@@ -100,6 +102,16 @@ def _cut_levels(corpus: Corpus, levels: int | None) -> CodecIdentity:
     if levels > identity.levels:
         raise InputError(f'codec.levels is {levels}, but the corpus "{corpus.folder}" has {identity.levels} levels')
     return identity.with_levels(levels)
+
+
+def _token_groups(layout: Layout) -> dict[str, list[str]]:
+    """The named tokens that a layout's markers place, by group: `<task.asr>` is token "asr" of group "task"."""
+    groups: dict[str, list[str]] = {}
+    for token in layout.markers:
+        group, dot, name = token.strip("<>").partition(".")
+        if dot:
+            groups.setdefault(group, []).append(name)
+    return groups
 
 
 def _text_tokenizer(recipe: Recipe, corpus: Corpus, layout: Layout) -> TextTokenizer:

@@ -57,7 +57,7 @@ def load_recipe(recipe: str | Path, overrides: list[str] | None = None) -> Recip
     try:
         return to_recipe(_compose(folder, name, overrides))
     except OverrideParseException as error:
-        raise InputError(_explain_syntax(overrides, error)) from error
+        raise InputError(_explain_syntax(error.override)) from error
     except MissingConfigException as error:
         raise InputError(_explain_choice(name, error)) from error
     except ConfigCompositionException as error:
@@ -97,9 +97,7 @@ def to_recipe(composed: DictConfig) -> Recipe:
     return recipe
 
 
-def _explain_syntax(overrides: list[str], error: Exception) -> str:
-    match = re.search(r"override '(.*?)'$", str(error).splitlines()[0])
-    culprit = match.group(1) if match else " ".join(overrides)
+def _explain_syntax(culprit: str) -> str:
     if "=" not in culprit:
         return f'"{culprit}" is no setting: write key=value or group=choice'
     key, value = culprit.split("=", 1)

@@ -10,6 +10,7 @@ from hocket.errors import InputError
 
 LARGEST = 2**31 - 1  # frames, steps and cells of a plan: `Plan.frame_TR` holds 32 bits
 MOST_LEVELS = 128  # `Plan.level_TR` holds 8 bits
+MOST_STREAMS = 127  # and so does `Plan.stream_TR`
 
 
 def is_whole(value: object, least: int = 0, most: int = LARGEST) -> bool:

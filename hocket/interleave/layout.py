@@ -17,7 +17,7 @@ import numpy as np
 
 from hocket.errors import InputError, did_you_mean
 from hocket.interleave.cells import Cells
-from hocket.interleave.checks import LARGEST, MOST_LEVELS, frame_rates_of, is_whole
+from hocket.interleave.checks import LARGEST, MOST_LEVELS, MOST_STREAMS, frame_rates_of, is_whole
 from hocket.interleave.compiling import STARTS, find_work, paint_plan, warn_of_late_conditions
 from hocket.interleave.painting import Painter, Runs, Work
 from hocket.interleave.plan import Plan, PlanBatch, finish_solo
@@ -26,6 +26,7 @@ from hocket.interleave.stream import ONE_LEVEL, FrameRates, StreamRef
 
 Lengths = Mapping[str, int]
 CACHED_PLANS = 512  # of 8 to 34 bytes a cell: up to 200 MB where all are of 12,000 cells
+MOST_SOLO = 1 << 20  # frames up to which the cells of a leaf alone need no check of their number
 NOTHING: frozenset[tuple[str, int]] = frozenset()
 
 
@@ -101,6 +102,8 @@ class Layout(ABC):
                     f'{self.expression} places levels {sorted(found)} of "{name}"; '
                     "each level from 0 on must stand in exactly one place"
                 )
+        if len(levels) > MOST_STREAMS:
+            raise InputError(f"a layout places up to {MOST_STREAMS} streams, not {len(levels)}")
         if len(self.span_nodes()) > 1:
             raise InputError(f"{self.expression} goes by spans in more than one place; one Alternate may")
         return {name: len(found) for name, found in levels.items()}
@@ -110,8 +113,12 @@ class Layout(ABC):
         """Names of the special tokens that this layout places; filler is the first."""
         ends = [f"<end.{stream}>" for stream in self.streams]
         switches = [f"<to.{stream}>" for node in self.span_nodes() for stream in node.part_streams]
-        markers = dict.fromkeys(node.token for node in self.walk() if isinstance(node, Constant))
-        return ("<none>", "<bos>", "<cont>", "<wait>", *ends, *switches, *markers)
+        return tuple(dict.fromkeys(("<none>", "<bos>", "<cont>", "<wait>", *ends, *switches, *self.markers)))
+
+    @cached_property
+    def markers(self) -> tuple[str, ...]:
+        """The tokens that the layout's markers place."""
+        return tuple(dict.fromkeys(node.token for node in self.walk() if isinstance(node, Constant)))
 
     @cached_property
     def leaders(self) -> dict[str, "Leaf"]:
@@ -517,7 +524,8 @@ def _compile(
 ) -> Plan:
     if given:
         warn_of_late_conditions(layout, given)
-    if spans is None and isinstance(layout, Leaf) and layout.cells.are_solid(lengths[0]):
+    is_short = lengths[0] < MOST_SOLO
+    if spans is None and is_short and isinstance(layout, Leaf) and layout.cells.are_solid(lengths[0]):
         return finish_solo(layout, lengths[0], start, bool(ended), given)
     arrays = {name: np.array([n]) for name, n in zip(layout.streams, lengths, strict=True)}
     ends = {name: np.array([name in ended]) for name in layout.streams}

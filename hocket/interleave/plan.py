@@ -88,6 +88,10 @@ class Plan:
                 none of its block.
         """
         codes = [self._checked(streams, name) for name in self.levels]
+        if len({isinstance(codes_TK, torch.Tensor) for codes_TK in codes}) > 1:
+            raise InputError(
+                "the codes of some streams are torch tensors and those of others numpy arrays; give one kind"
+            )
         if vocabulary is not None:
             codes = [vocabulary.ids(name, codes_TK) for name, codes_TK in zip(self.levels, codes, strict=True)]
         if codes and isinstance(codes[0], torch.Tensor):

@@ -5,7 +5,7 @@
     "turn"      text 0   audio 0  text 1   audio 1  …    every unit in each stream, in turn
     "word"      text 0+1          audio 2+3              each unit in one stream, drawn by the seed (SpiritLM)
 
-Costs one short loop over the turns of a document (not over its steps): about 1 µs a turn.
+Costs one short loop over the turns of a document (not over its steps): with all else, 1.5 µs a turn.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,12 +1,15 @@
 """Layouts by hand: what single nodes place, how expressions are read, and what is refused in words."""
 
+# pyright: reportArgumentType=false
+
 import numpy as np
 import pytest
+import torch
 
 from hocket.errors import InputError
 from hocket.interleave import Concat, Delay, Flatten, Parallel, Text, load_layout
 from hocket.vocab import Vocabulary
-from tests.interleave.cases import CASES, stages
+from tests.interleave.cases import CASES, codes_for, lengths_for, stages
 
 
 def test_delay_by_hand():
@@ -103,6 +106,94 @@ def test_bad_layouts_get_one_sentence(spec, sentence):
 def test_wrong_use_gets_one_sentence(call, sentence):
     with pytest.raises(InputError, match=sentence):
         call()
+
+
+def plan_of(expression: str, levels=2, n=3, **arguments):
+    layout = load_layout(expression, levels)
+    return layout.plan(dict.fromkeys(layout.streams, n), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: plan_of("Lead(audio)"), "leads nothing on its own"),
+        (lambda: load_layout("Lead(audio)").plan({"audio": 3}), "number of levels|leads nothing on its own"),
+        (lambda: plan_of("Concat(Lead(audio), text)"), "leads nothing in Concat"),
+        (lambda: plan_of("Stack(Lead(Marker('<x>')), audio)"), "leads without placing a stream"),
+        (lambda: plan_of("Alternate(text, audio)"), "goes by a ratio or by spans"),
+        (lambda: plan_of("Alternate(audio[:1], audio[1:], spans='turn')"), "a stream of its own for each part"),
+        (lambda: plan_of("Alternate(text, audio, spans='word', words=((1.5, 2.5), (1, 1)))"), "fewest and most units"),
+        (lambda: plan_of("Marker('<x>')"), "places no stream"),
+        (lambda: plan_of("Concat(Marker('<none>'), audio)"), "<none> is filler"),
+        (lambda: plan_of("Delay(audio, delays=3)"), r"delays are a list such as \[0, 1, ...\]"),
+        (lambda: plan_of("Delay(audio, [0, 9999999999999])"), "whole numbers of steps"),
+        (lambda: plan_of("Delay(audio, offset=9999999999999)"), "a whole number of frames"),
+        (lambda: plan_of("Delay(audio[:129])"), "names no levels"),
+        (lambda: plan_of("Text(text[:2])"), "text has up to 1"),
+        (lambda: plan_of("Repeat(audio, 99999999999/99999999998)"), "cannot be counted in"),
+        (lambda: Delay(3), "is no stream"),
+        (lambda: Flatten("audio", groups=["x"]), "groups are sizes"),
+        (lambda: load_layout("Delay(audio)", True), "number of levels from 1 to 128, not True"),
+        (lambda: load_layout("Delay(audio)", {"audio": 2.5}), "not 2.5"),
+        (lambda: load_layout("Delay(audio, offset='1s')", 2, {"audio": 0}), "a number of Hz above 0"),
+        (lambda: load_layout("Delay(audio)", 2).steps_per_second({"audio": float("nan")}), "is a number, not nan"),
+        (lambda: plan_of("Delay(audio)", n=2.5), 'not 2.5 of "audio"'),
+        (lambda: plan_of("Delay(audio)", n="3"), "lengths are whole numbers"),
+        (lambda: plan_of("Delay(audio)", n=True), "lengths are whole numbers"),
+        (lambda: plan_of("Delay(audio)", n=[3, 4]), "of one document"),
+        (lambda: plan_of("Delay(audio)", n=10**12), "lengths are whole numbers"),
+        (lambda: plan_of("Delay(audio)", 128, n=2**31 - 1), "a plan has up to"),
+        (lambda: load_layout("Delay(audio)", 2).batch({"audio": [1.5]}), "lengths are whole numbers"),
+        (lambda: load_layout("Delay(audio)", 2).batch({"audio": [1, 2]}, start=["<bos>"]), "needs as many starts"),
+        (lambda: load_layout("Delay(audio)", 2).batch({"audio": [1, 2]}, seeds=[1]), "needs as many seeds"),
+        (lambda: load_layout("Delay(audio)", 2).batch({"audio": [1, 2]}, ended={"user": [True] * 2}), "no stream"),
+        (lambda: load_layout("Delay(audio)", 2).batch({"audio": [1, 2]}, ended={"audio": [True]}), "as many ends"),
+        (lambda: plan_of("Delay(audio)").interleave({"audio": np.ones((3, 2))}), "an array of whole numbers"),
+        (lambda: plan_of("Delay(audio)").interleave({"audio": [[1, 2]] * 3}), "an array of whole numbers, not a list"),
+        (lambda: plan_of("Delay(audio)").interleave({"audio": torch.ones(3, 2)}), "an array of whole numbers"),
+        (
+            lambda: plan_of("Concat(audio, user)").interleave(
+                {"audio": torch.ones(3, 2, dtype=torch.int64), "user": np.ones((3, 2), int)}
+            ),
+            "give one kind",
+        ),
+        (lambda: plan_of("Delay(audio)").known({"audoi": 2}), 'did you mean "audio"'),
+        (lambda: plan_of("Delay(audio)").known({"audio": 1.5}), "a prompt is a number of frames"),
+        (lambda: load_layout(f"Concat({', '.join(f's{i}' for i in range(130))})", 1), "up to 127 streams"),
+    ],
+)
+def test_what_cannot_be_laid_out_gets_one_sentence(call, sentence):
+    with pytest.raises(InputError, match=sentence):
+        call()
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
+def test_codes_of_any_whole_number_come_back(dtype):
+    plan = plan_of("Stack(Delay(audio), user)", n=9)
+    wide_TK = torch.arange(36).reshape(9, 4).to(dtype)
+    codes = {"audio": wide_TK[:, ::2], "user": wide_TK.T.contiguous().T[:, 2:]}  # not contiguous
+    grid_TR = plan.interleave(codes)
+    assert grid_TR.dtype == torch.int64
+    back, as_numpy = plan.deinterleave(grid_TR), plan.interleave({name: c.numpy() for name, c in codes.items()})
+    assert all(torch.equal(back[name], codes[name].long()) for name in codes)
+    assert np.array_equal(as_numpy, grid_TR.numpy())
+
+
+def test_odd_compositions_come_back():
+    odd = [
+        ("Concat(Alternate(Stack(Delay(audio), Lead(user, 2)), text, ratio=(3, 2)), semantic)", 32),
+        ("Concat(Stack(Alternate(audio, text, ratio=(1, 7)), left), right)", 1),
+        ("Repeat(audio, 2147483647/2147483646)", 3),
+        ("Stack(Stack, Concat)", 2),  # streams may be named as nodes are
+        ("Alternate(text, audio, ratio=(1, 2147483647))", 4),
+    ]
+    for expression, levels in odd:
+        layout = load_layout(expression, levels)
+        for numbers in (range(5), range(9, 4, -1), [0] * 5, [1000] * 5):
+            codes = codes_for(layout, lengths_for(layout, list(numbers)))
+            plan = layout.plan({name: len(c) for name, c in codes.items()})
+            back = plan.deinterleave(plan.interleave(codes))
+            assert all(np.array_equal(back[name], codes[name]) for name in codes), expression
 
 
 def test_a_grid_with_a_foreign_id_is_refused_by_name():

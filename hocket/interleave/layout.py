@@ -204,10 +204,10 @@ class Layout(ABC):
         """
         names = tuple(self.streams)
         self._check_lengths(lengths)
-        if any(np.ndim(n) for n in lengths.values()):
+        if any(type(n) is not int and np.ndim(n) for n in lengths.values()):
             raise InputError(f"a plan is of one document, with one length of each stream, not {dict(lengths)}")
         _check_start(start)
-        if isinstance(ended, Mapping):
+        if ended is not None and isinstance(ended, Mapping):
             ended = [name for name in self._some(ended, ()) if ended[name]]
         closed, fixed = self._some(ended, names), self.find_levels(given) if given else NOTHING
         frozen = freeze_spans(spans) if spans is not None else None
@@ -340,7 +340,7 @@ class Layout(ABC):
         return chosen
 
     def _check_lengths(self, lengths: Mapping) -> None:
-        if not isinstance(lengths, Mapping):
+        if type(lengths) is not dict and not isinstance(lengths, Mapping):
             raise InputError(
                 f"lengths are frames by stream, such as {{{next(iter(self.streams))!r}: 100}}, not {lengths!r}"
             )

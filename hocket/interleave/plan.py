@@ -88,7 +88,7 @@ class Plan:
                 none of its block.
         """
         codes = [self._checked(streams, name) for name in self.levels]
-        if len({isinstance(codes_TK, torch.Tensor) for codes_TK in codes}) > 1:
+        if len(codes) > 1 and len({isinstance(codes_TK, np.ndarray) for codes_TK in codes}) > 1:
             raise InputError(
                 "the codes of some streams are torch tensors and those of others numpy arrays; give one kind"
             )
@@ -341,7 +341,7 @@ class Plan:
         if name not in streams:
             raise InputError(f'the stream "{name}" is missing; given are {sorted(streams)}')
         codes = streams[name]
-        if not hasattr(codes, "dtype") or not _holds_integers(codes):
+        if not isinstance(codes, np.ndarray | torch.Tensor) or not _holds_integers(codes):
             raise InputError(f'the codes of "{name}" are an array of whole numbers, not {_kind_of(codes)}')
         codes_TK = codes[:, None] if codes.ndim == 1 else codes
         expected = (self.lengths[name], self.levels[name])
@@ -506,9 +506,9 @@ def _frozen(array: np.ndarray) -> np.ndarray:
 
 
 def _holds_integers(array: Array) -> bool:
-    if isinstance(array, torch.Tensor):
-        return not (array.is_floating_point() or array.is_complex())
-    return array.dtype.kind in "iub"
+    if isinstance(array, np.ndarray):
+        return array.dtype.kind in "iub"
+    return not (array.is_floating_point() or array.is_complex())
 
 
 def _kind_of(value: object) -> str:

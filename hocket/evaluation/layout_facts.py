@@ -62,7 +62,7 @@ class StageView:
         """A short example to be drawn."""
         is_high = self.layout.n_rows > LOW_GRID
         choices = EXAMPLE_FRAMES if self.frames is None else (self.frames,)
-        plans = [example_plan(self.layout, self.rates, n, given=self.stage.given) for n in choices]
+        plans = [example_plan(self.stage, self.rates, n) for n in choices]
         fitting = (plan for plan in plans if plan.n_steps <= LONGEST_EXAMPLE[is_high])
         return next(fitting, plans[0] if is_high else plans[-1])
 
@@ -143,8 +143,9 @@ def is_layout(thing: str) -> bool:
     return thing.endswith((".yaml", ".yml")) or "(" in thing or _split_stage(thing)[0] in layout_names()
 
 
-def example_plan(layout: Layout, rates: Mapping[str, Fraction], frames: int, given: Sequence[str] = ()) -> Plan:
+def example_plan(stage: Stage, rates: Mapping[str, Fraction], frames: int) -> Plan:
     """A short document to be drawn: `frames` frames of the fastest stream, some words where spans need them."""
+    layout = stage.layout
     fastest = max(rates.values(), default=Fraction(1))
     lengths = {name: max(1, round(frames * rates[name] / fastest)) for name in layout.streams if name in rates}
     lengths |= {TEXT: EXAMPLE_TOKENS} if TEXT in layout.streams else {}
@@ -152,7 +153,8 @@ def example_plan(layout: Layout, rates: Mapping[str, Fraction], frames: int, giv
         if isinstance(node, Alternate) and node.ratio:
             for part, size in zip(node.parts, node.ratio, strict=True):
                 lengths |= {leaf.ref.name: size + max(2, min(size // 3, 5)) for leaf in part.leaves()}
-    return layout.plan(lengths, given=given, spans=_example_spans(layout, lengths))
+    spans = _example_spans(layout, lengths)
+    return layout.plan(lengths, ended=stage.ended, given=stage.given, spans=spans)
 
 
 def _example_spans(layout: Layout, lengths: dict[str, int]) -> Any:

@@ -363,6 +363,8 @@ class Marker(Constant):
             raise InputError(f'a marker is a token such as "<task.transcribe>", not {self.token!r}')
         if self.token == "<none>":
             raise InputError("<none> is filler and cannot be a marker; <wait> is a step in which nothing is due")
+        if self.token.startswith(("<end.", "<to.", "<mask.")):
+            raise InputError(f"{self.token} cannot be a marker: its meaning is an end, a switch or a mask")
 
     @property
     def expression(self) -> str:

@@ -42,6 +42,15 @@ class Stage:
     head: str = "parallel"
 
     @property
+    def ended(self) -> tuple[str, ...]:
+        """The streams whose end stands in a document: all for next-token, else those that are given whole.
+
+        What is predicted in place (MaskGIT, VALL-E's second stage) has its length from outside.
+        """
+        names = tuple(self.layout.streams)
+        return names if self.objective == "next-token" else tuple(n for n in names if n not in self.predicted)
+
+    @property
     def predicted(self) -> tuple[str, ...]:
         """The streams that the stage's model writes, at least one level of each."""
         fixed = self.layout.find_levels(self.given)
@@ -250,7 +259,10 @@ def _build(node: ast.expr, expression: str, nodes: Mapping[str, type[Layout]]):
             if name not in nodes:
                 raise InputError(f'"{expression}" uses the unknown node {name}' + did_you_mean(name, nodes))
             arguments = [_build(argument, expression, nodes) for argument in node.args]
-            keywords = {k.arg: _build(k.value, expression, nodes) for k in node.keywords if k.arg}
+            names = [keyword.arg for keyword in node.keywords]
+            if None in names or len(set(names)) < len(names):
+                raise InputError(f'"{expression}" has no meaning: write each setting of {name} once, as name=value')
+            keywords = {str(k.arg): _build(k.value, expression, nodes) for k in node.keywords}
             try:
                 return nodes[name](*arguments, **keywords)
             except (TypeError, AttributeError) as error:

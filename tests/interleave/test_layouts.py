@@ -81,6 +81,8 @@ def test_python_and_presets_are_the_same():
         ("Parallel(audio[:9])", "names no levels"),
         ("Delay(1 + 2)", "has no meaning"),
         ("Delay()", "cannot take"),
+        ("Delay(audio, **{'offset': 3})", "write each setting of Delay once"),
+        ("Delay(audio, offset=1, offset=2)", "keyword argument repeated|write each setting"),
         ("nowhere.yaml", "no layout"),
     ],
 )

@@ -180,6 +180,15 @@ def test_given_streams_are_never_predicted(case, numbers, k):
             )
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_predicted_in_place_has_no_end(case):
+    for stage in stages(case, 9):
+        plan = plan_for(stage.layout, lengths_for(stage.layout, [5, 6, 7, 4]), ended=stage.ended, given=stage.given)
+        ends = [plan.symbols.index(f"<end.{name}>") for name in stage.predicted]
+        by_spans = bool(stage.layout.span_nodes())
+        assert np.isin(plan.source_TR, ends).any() == (stage.objective == "next-token") or by_spans
+
+
 @every(3, lengths, levels)
 def test_frames_are_ready_neither_early_nor_late(case, numbers, k):
     for stage in stages(case, k):
@@ -203,7 +212,7 @@ def test_the_streaming_inverse_equals_the_whole(case, numbers, k):
 
 
 @every(4, short, levels, st.integers(0, 13))
-def test_a_prompt_split_anywhere_regenerates_the_rest(case, numbers, k, cut):
+def test_a_prompt_split_anywhere_regenerates_the_rest(case, numbers, k, cut: int):
     """What the prompt forces comes from its frames alone; what is left open are the later frames, and all of them."""
     for stage in stages(case, k):
         frames = lengths_for(stage.layout, numbers)

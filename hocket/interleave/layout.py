@@ -176,6 +176,10 @@ class Layout(ABC):
         """What stands for each symbol in a grid without a vocabulary: -1, -2, …"""
         return -1 - np.arange(len(self.symbols), dtype=np.int64)
 
+    @cached_property
+    def _all(self) -> frozenset[str]:
+        return frozenset(self.streams)
+
     # --- plans ------------------------------------------------------------------------------------------------------
 
     def plan(
@@ -202,16 +206,19 @@ class Layout(ABC):
         Raises:
             InputError: a stream is missing, unknown, or has a negative length; spans are missing or do not fit.
         """
-        names = tuple(self.streams)
-        self._check_lengths(lengths)
-        if any(type(n) is not int and np.ndim(n) for n in lengths.values()):
-            raise InputError(f"a plan is of one document, with one length of each stream, not {dict(lengths)}")
+        fits = type(lengths) is dict and lengths.keys() == self.streams.keys()
+        key = tuple([lengths[name] for name in self.streams]) if fits else ()
+        if not key or any(type(n) is not int or not 0 <= n <= LARGEST for n in key):
+            self._check_lengths(lengths)
+            if any(np.ndim(n) for n in lengths.values()):
+                raise InputError(f"a plan is of one document, with one length of each stream, not {dict(lengths)}")
+            key = tuple(int(lengths[name]) for name in self.streams)
         _check_start(start)
         if ended is not None and isinstance(ended, Mapping):
             ended = [name for name in self._some(ended, ()) if ended[name]]
-        closed, fixed = self._some(ended, names), self.find_levels(given) if given else NOTHING
+        closed = self._all if ended is None else self._some(ended, ())
+        fixed = self.find_levels(given) if given else NOTHING
         frozen = freeze_spans(spans) if spans is not None else None
-        key = tuple(int(lengths[name]) for name in names)
         return _compile(self, key, start, closed, fixed, frozen, seed if frozen else 0)
 
     def batch(

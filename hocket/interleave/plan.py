@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from hocket.interleave.layout import Layout, Leaf
 
 Array = Any  # numpy array or torch tensor; the same kind comes out as went in
+ARRAYS = (np.ndarray, torch.Tensor)
 FILLER, BOS, CONT, WAIT, FIRST_END = range(5)  # positions in Layout.symbols
 NO_STREAM = -1
 AnyPlan = TypeVar("AnyPlan", bound="Plan")
@@ -341,7 +342,7 @@ class Plan:
         if name not in streams:
             raise InputError(f'the stream "{name}" is missing; given are {sorted(streams)}')
         codes = streams[name]
-        if not isinstance(codes, np.ndarray | torch.Tensor) or not _holds_integers(codes):
+        if not isinstance(codes, ARRAYS) or not _holds_integers(codes):
             raise InputError(f'the codes of "{name}" are an array of whole numbers, not {_kind_of(codes)}')
         codes_TK = codes[:, None] if codes.ndim == 1 else codes
         expected = (self.lengths[name], self.levels[name])

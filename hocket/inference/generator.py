@@ -27,6 +27,7 @@ from hocket.model import Model
 from hocket.vocab import ALIGNED_TEXT, TEXT
 
 Progress = Callable[[int, int], None]
+UNITS = "semantic"  # a stream that no codec decodes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ class Generation:
 
     streams: dict[str, np.ndarray]  # int64 [T, K], every stream of the document, prompt included
     codes_TK: np.ndarray  # int64, frames of audio after the prompt
-    wav_T: Tensor  # float32, the continuation alone
+    wav_T: Tensor  # float32, the continuation alone; empty where only units came out
     prompt_codes_TK: np.ndarray  # int64
     prompt_wav_T: Tensor  # float32, the prompt as the codec renders it
     full_wav_T: Tensor  # float32, prompt and continuation decoded together
@@ -74,7 +75,7 @@ class Generator:
             raise InputError(
                 f"{model.layout} goes by spans; a model of it can be trained and scored, but not sampled yet"
             )
-        self._audio = "audio" if "audio" in streams else streams[0]
+        self._audio = min(streams, key=lambda name: (name != "audio", name == UNITS))
         self.recognises = model.layout.leaves()[-1].ref.name == TEXT
         """The layout puts text last: audio is given, text comes out."""
 
@@ -204,7 +205,7 @@ class Generator:
         lengths_B = torch.tensor([len(codes_TK)])
         tokens_BTK = torch.from_numpy(codes_TK)[None]
         wav_T = torch.zeros(0)
-        if len(codes_TK):
+        if len(codes_TK) and self._audio != UNITS:
             codes = Codes(tokens_BTK.to(codec.device), lengths_B.to(codec.device), self.model.codec_identity)
             wav_T = codec.decode(codes)[0].cpu()
         cut = start * codec.hop

@@ -1,10 +1,12 @@
-"""The page of layouts: it is what its script makes, and its code runs."""
+"""The pages of layouts and of the vocabulary: what their script makes is current, and their code runs."""
 
 import re
 import runpy
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from hocket.interleave import layout_names
 
@@ -37,14 +39,15 @@ def test_links_lead_somewhere():
             assert (ROOT / "docs" / target).is_file(), target
 
 
-def test_the_code_on_the_page_runs(monkeypatch):
+@pytest.mark.parametrize(("page", "n_blocks"), [("layouts", 7), ("vocabulary", 5)])
+def test_the_code_on_a_page_runs(page, n_blocks, monkeypatch):
     monkeypatch.chdir(ROOT)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "layouts.md").read_text("utf-8"), re.DOTALL)
-    assert len(blocks) == 7
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / f"{page}.md").read_text("utf-8"), re.DOTALL)
+    assert len(blocks) == n_blocks
     names: dict = {"__name__": "page"}
     sys.modules["page"] = type(sys)("page")  # dataclasses look their module up
     for block in blocks:
-        exec(compile(block, "docs/layouts.md", "exec"), names)
+        exec(compile(block, f"docs/{page}.md", "exec"), names)
     del sys.modules["page"]
 
 

@@ -9,7 +9,7 @@ import torch
 from hocket.errors import InputError
 from hocket.interleave import Concat, Delay, Flatten, Parallel, Text, load_layout
 from hocket.vocab import Vocabulary
-from tests.interleave.cases import CASES, codes_for, lengths_for, stages
+from tests.interleave.cases import CASES, codes_for, lengths_for, plan_for, stages
 
 
 def test_delay_by_hand():
@@ -205,3 +205,18 @@ def test_a_grid_with_a_foreign_id_is_refused_by_name():
     grid[1, 1] = vocabulary.id("<mask.audio.0>")
     with pytest.raises(InputError, match=r"<mask.audio.0>, which is no code"):
         plan.deinterleave(grid, vocabulary)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("case", CASES)
+def test_plans_work_on_a_gpu(case):
+    for stage in stages(case, 9):
+        lengths = lengths_for(stage.layout, [7, 5, 6, 4])
+        plan, codes = plan_for(stage.layout, lengths), codes_for(stage.layout, lengths)
+        tensors = {name: torch.from_numpy(c.astype(np.int64)).cuda() for name, c in codes.items()}
+        grid_TR = plan.interleave(tensors)
+        assert grid_TR.is_cuda
+        assert np.array_equal(grid_TR.cpu().numpy(), plan.interleave(codes))
+        for name, codes_TK in plan.deinterleave(grid_TR).items():
+            assert torch.equal(codes_TK, tensors[name][plan.kept[name]])

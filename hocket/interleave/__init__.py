@@ -4,14 +4,16 @@ Owns the layout algebra. A layout is a small expression over named streams; its 
 with an exact inverse, and everything else (readiness, legality, forced cells, rates, drawings) is derived from it.
 """
 
+from hocket.interleave.batch import PlanBatch
 from hocket.interleave.blocks import check_blocks
 from hocket.interleave.composites import Alternate, Concat, Lead, Multispeaker, Stack
 from hocket.interleave.cursor import Cursor
 from hocket.interleave.draw import draw_text
-from hocket.interleave.layout import Layout, Leaf
+from hocket.interleave.layout import Layout
+from hocket.interleave.leaf import Leaf
 from hocket.interleave.nodes import CoarseFirst, Delay, Flatten, Marker, Parallel, Repeat, Text
 from hocket.interleave.parse import Scheme, Stage, build_scheme, layout_names, load_layout, load_scheme, load_stage
-from hocket.interleave.plan import Plan, PlanBatch
+from hocket.interleave.plan import Plan
 from hocket.interleave.registry import register
 from hocket.interleave.stream import StreamRef
 from hocket.interleave.svg import draw_stages_svg, draw_svg

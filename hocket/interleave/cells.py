@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from hocket.interleave.layout import Leaf
+    from hocket.interleave.leaf import Leaf
 
 SHORTEST = 2048
 """Frames for which cells are kept at least: 64 bytes each for 8 levels."""

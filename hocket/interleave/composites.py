@@ -14,7 +14,8 @@ import numpy as np
 
 from hocket.errors import InputError
 from hocket.interleave.checks import as_tuple, is_whole
-from hocket.interleave.layout import Layout, SpanNode
+from hocket.interleave.layout import Layout
+from hocket.interleave.leaf import SpanNode
 from hocket.interleave.nodes import Parallel, Text
 from hocket.interleave.painting import Chunks, Painter, Runs, Work
 from hocket.interleave.stream import FrameRates, StreamRef, known_frames, parse_frames, to_frames

@@ -12,17 +12,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hocket.errors import InputError, did_you_mean
-from hocket.interleave.cells import Cells
+from hocket.interleave.batch import PlanBatch
 from hocket.interleave.checks import LARGEST, MOST_LEVELS, MOST_STREAMS, frame_rates_of, is_whole
-from hocket.interleave.compiling import STARTS, find_work, paint_plan, warn_of_late_conditions
-from hocket.interleave.painting import Painter, Runs, Work
-from hocket.interleave.plan import Plan, PlanBatch, finish_solo
+from hocket.interleave.compiling import STARTS, find_work, finish_solo, paint_plan, warn_of_late_conditions
+from hocket.interleave.painting import Painter, Work
+from hocket.interleave.plan import Plan
 from hocket.interleave.spans import Spans, freeze_spans
 from hocket.interleave.stream import ONE_LEVEL, FrameRates, StreamRef
+
+if TYPE_CHECKING:
+    from hocket.interleave.leaf import Leaf, SpanNode
 
 Lengths = Mapping[str, int]
 CACHED_PLANS = 512  # of 8 to 34 bytes a cell: up to 200 MB where all are of 12,000 cells
@@ -82,7 +86,7 @@ class Layout(ABC):
 
     def leaves(self) -> tuple["Leaf", ...]:
         """The nodes that place codes, in the order in which they are written."""
-        return tuple(node for node in self.walk() if isinstance(node, Leaf))
+        return tuple(leaf for child in self.children for leaf in child.leaves())
 
     @cached_property
     def streams(self) -> dict[str, int]:
@@ -118,7 +122,7 @@ class Layout(ABC):
     @cached_property
     def markers(self) -> tuple[str, ...]:
         """The tokens that the layout's markers place."""
-        return tuple(dict.fromkeys(node.token for node in self.walk() if isinstance(node, Constant)))
+        return tuple(dict.fromkeys(token for child in self.children for token in child.markers))
 
     @cached_property
     def leaders(self) -> dict[str, "Leaf"]:
@@ -164,7 +168,7 @@ class Layout(ABC):
 
     def span_nodes(self) -> "tuple[SpanNode, ...]":
         """The nodes that alternate by spans."""
-        return tuple(node for node in self.walk() if isinstance(node, SpanNode) and node.spans is not None)
+        return tuple(node for child in self.children for node in child.span_nodes())
 
     @cached_property
     def has_spans(self) -> bool:
@@ -365,111 +369,6 @@ class Layout(ABC):
         return self.expression
 
 
-class Leaf(Layout):
-    """A node that places levels of one stream. A layout of your own defines `steps`, `rows` and `expression`."""
-
-    stream: StreamRef | str
-    """What is placed; text such as `audio[:4]` becomes a reference when the node is built."""
-
-    def __init_subclass__(cls, **arguments):
-        """A leaf with a formula of its own promises nothing that its parent's formula kept."""
-        super().__init_subclass__(**arguments)
-        if "steps" in cls.__dict__ and "moves_whole" not in cls.__dict__:
-            cls.moves_whole = False
-
-    @abstractmethod
-    def steps(self, frame_N1: np.ndarray, n_N1: np.ndarray, ends_N1: np.ndarray | bool) -> np.ndarray:
-        """Step, counted from the leaf's first, of each level of a frame: int64 `[N, K]`.
-
-        Args:
-            frame_N1: number of the frame within its run; may also be the run's length, for what follows its end.
-            n_N1: frames of the run.
-            ends_N1: whether something follows the last frame of the run, where its leader goes on.
-        """
-
-    @property
-    @abstractmethod
-    def rows(self) -> np.ndarray:
-        """Row of each level: int64 `[K]`."""
-
-    @property
-    def leader(self) -> int:
-        """The column (level within the leaf) that may predict the stream's end."""
-        return 0
-
-    @property
-    def ref(self) -> StreamRef:
-        """The stream and the levels of it that the node places."""
-        assert isinstance(self.stream, StreamRef)
-        return self.stream
-
-    @cached_property
-    def n_rows(self) -> int:
-        return int(self.rows.max()) + 1
-
-    moves_whole = False
-    """Frames of a level keep their distances whatever the run's length: `steps(t, n, e)` is a sum f(t) + g(n, e)."""
-
-    @cached_property
-    def fewest_frames(self) -> int | None:
-        """So many frames leave no step empty between the leaf's first and its last; None where that is not known."""
-        return None
-
-    @cached_property
-    def cells(self) -> Cells:
-        """Where the leaf's frames stand in the grid."""
-        return Cells(self)
-
-    def end_step(self, n_P: np.ndarray) -> np.ndarray:
-        """Step of what follows the last frame: where the leader's next frame would stand."""
-        n_P1 = n_P[:, None]
-        return self.steps(n_P1, n_P1, True)[:, self.leader]
-
-    def n_steps(self, n_P: np.ndarray, ends_P: np.ndarray) -> np.ndarray:
-        """Steps of runs of `n_P` frames: up to the last level of the last frame, or what follows it."""
-        n_P1 = n_P[:, None]
-        last_P = self.steps(np.maximum(n_P1 - 1, 0), n_P1, ends_P[:, None]).max(axis=1) + 1
-        total_P = np.where(n_P > 0, last_P, 0)
-        return np.where(ends_P, np.maximum(total_P, self.end_step(n_P) + 1), total_P)
-
-    def measure(self, work: Work) -> np.ndarray:
-        runs = work[self]
-        return self.n_steps(runs.n_P, runs.stop_P > 0)  # pyright: ignore[reportAttributeAccessIssue]
-
-    def paint(self, painter: Painter, work: Work, start_P: np.ndarray, row: int) -> None:
-        runs = work[self]
-        assert isinstance(runs, Runs)
-        painter.place_codes(self, runs, start_P, row)
-        painter.place_stops(self, runs, start_P, row)
-
-
-class Constant(Layout):
-    """A node that places a special token which is always known."""
-
-    token: str
-
-
-class SpanNode(Layout):
-    """A node that may cut its streams by spans."""
-
-    spans: str | None
-    """How the spans go; None where they do not matter."""
-    by_turns: bool
-    """Every unit stands in each stream; else each in one."""
-    words: tuple[tuple[int, int], ...] | None
-    """Fewest and most units of a span by part, where each unit stands in one stream."""
-
-    @property
-    def part_streams(self) -> tuple[str, ...]:
-        """The stream of each part."""
-        return tuple(child.leaves()[0].ref.name for child in self.children)
-
-    @property
-    def switches(self) -> tuple[str, ...]:
-        """The markers that name the stream which goes on."""
-        return tuple(f"<to.{stream}>" for stream in self.part_streams)
-
-
 def resolve_levels(
     layout: Layout,
     levels: int | Mapping[str, int] | None,
@@ -532,8 +431,8 @@ def _compile(
     if given:
         warn_of_late_conditions(layout, given)
     is_short = lengths[0] < MOST_SOLO
-    if spans is None and is_short and isinstance(layout, Leaf) and layout.cells.are_solid(lengths[0]):
-        return finish_solo(layout, lengths[0], start, bool(ended), given)
+    if spans is None and is_short and layout.leaves()[0] is layout and layout.leaves()[0].cells.are_solid(lengths[0]):
+        return finish_solo(layout.leaves()[0], lengths[0], start, bool(ended), given)
     arrays = {name: np.array([n]) for name, n in zip(layout.streams, lengths, strict=True)}
     ends = {name: np.array([name in ended]) for name in layout.streams}
     return paint_plan(Plan, layout, arrays, (start,), ends, given, [spans] if spans is not None else None, (seed,))

@@ -23,7 +23,8 @@ import numpy as np
 
 from hocket.errors import InputError
 from hocket.interleave.checks import as_tuple, is_whole, to_fraction
-from hocket.interleave.layout import Constant, Layout, Leaf
+from hocket.interleave.layout import Layout
+from hocket.interleave.leaf import Constant, Leaf
 from hocket.interleave.painting import Painter, Runs, Work
 from hocket.interleave.stream import FrameRates, StreamRef, known_frames, parse_frames, to_frames
 from hocket.vocab.vocabulary import TEXT

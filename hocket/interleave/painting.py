@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from hocket.interleave.layout import Layout, Leaf
+    from hocket.interleave.layout import Layout
+    from hocket.interleave.leaf import Leaf
 
 NO_SYMBOL = 0  # `<none>`: nothing stands where the frame after the last would
 

@@ -15,24 +15,22 @@ Shapes: T steps (or frames), R rows, K levels, B documents.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from hocket.errors import InputError, did_you_mean
-from hocket.interleave.painting import Painter
 from hocket.interleave.weights import LossWeights, weigh
 from hocket.vocab import Vocabulary
 
 if TYPE_CHECKING:
-    from hocket.interleave.layout import Layout, Leaf
+    from hocket.interleave.layout import Layout
 
 Array = Any  # numpy array or torch tensor; the same kind comes out as went in
 ARRAYS = (np.ndarray, torch.Tensor)
 FILLER, BOS, CONT, WAIT, FIRST_END = range(5)  # positions in Layout.symbols
 NO_STREAM = -1
-AnyPlan = TypeVar("AnyPlan", bound="Plan")
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +111,7 @@ class Plan:
             InputError: the grid has another shape, or (with a vocabulary) a cell holds no code of its block.
         """
         if not hasattr(grid_TR, "dtype") or grid_TR.shape != self.shape:
-            raise InputError(f"the grid is {_kind_of(grid_TR)}, the plan of shape {self.shape}")
+            raise InputError(f"the grid is {kind_of(grid_TR)}, the plan of shape {self.shape}")
         is_tensor, streams = isinstance(grid_TR, torch.Tensor), {}
         on_device = is_tensor and not grid_TR.is_cpu
         flat = grid_TR.numpy().reshape(-1) if is_tensor and not on_device else grid_TR.reshape(-1)
@@ -244,7 +242,7 @@ class Plan:
             or len(grid_TR) <= step
             or grid_TR.shape[1] != self.n_rows
         ):
-            raise InputError(f"the grid is {_kind_of(grid_TR)}, too small for step {step} of {self.n_rows} rows")
+            raise InputError(f"the grid is {kind_of(grid_TR)}, too small for step {step} of {self.n_rows} rows")
         before, now, flat = self.ready(after), self.ready(step), grid_TR.reshape(-1)
         streams = {}
         for name, where_TK in self.where.items():
@@ -343,162 +341,12 @@ class Plan:
             raise InputError(f'the stream "{name}" is missing; given are {sorted(streams)}')
         codes = streams[name]
         if not isinstance(codes, ARRAYS) or not _holds_integers(codes):
-            raise InputError(f'the codes of "{name}" are an array of whole numbers, not {_kind_of(codes)}')
+            raise InputError(f'the codes of "{name}" are an array of whole numbers, not {kind_of(codes)}')
         codes_TK = codes[:, None] if codes.ndim == 1 else codes
         expected = (self.lengths[name], self.levels[name])
         if codes_TK.shape != expected:
             raise InputError(f'the codes of "{name}" have shape {tuple(codes.shape)}, the plan is for {expected}')
         return codes_TK
-
-
-class PlanBatch(Plan):
-    """Which code sits in which cell, for B documents end to end. Codes are packed: `[sum of lengths, K]`."""
-
-    @property
-    def n_documents(self) -> int:
-        return len(self.cu_seqlens) - 1
-
-    def pack(self, streams_BTK: Mapping[str, Array]) -> dict[str, Array]:
-        """Packed codes `[sum of lengths, K]` of padded ones `[B, T, K]`, by stream."""
-        packed = {}
-        for name, codes_BTK in streams_BTK.items():
-            self._check_stream(name, "an array of codes")
-            n_B, n_levels, shape = self.document_lengths[name], self.levels[name], tuple(np.shape(codes_BTK))
-            longest = n_B.max(initial=0)
-            if len(shape) != 3 or (shape[0], shape[2]) != (len(n_B), n_levels) or shape[1] < longest:
-                raise InputError(
-                    f'the padded codes of "{name}" have shape {shape}; needed are {len(n_B)} documents '
-                    f"of at least {longest} frames and of {n_levels} levels"
-                )
-            real_BT = np.arange(codes_BTK.shape[1]) < n_B[:, None]
-            packed[name] = codes_BTK[_as_kind(real_BT, codes_BTK)]
-        return packed
-
-    def pad(self, grid_TR: Array, filler: int) -> Array:
-        """The documents of a packed grid side by side, `[B, longest, R]`, with `filler` after the shorter ones."""
-        if tuple(np.shape(grid_TR)) != self.shape:
-            raise InputError(f"the grid is {_kind_of(grid_TR)}, the plan of shape {self.shape}")
-        steps_B = np.diff(self.cu_seqlens)
-        real_BT = np.arange(steps_B.max(initial=0)) < steps_B[:, None]
-        shape = (*real_BT.shape, self.n_rows)
-        if isinstance(grid_TR, torch.Tensor):
-            padded = torch.full(shape, filler, dtype=grid_TR.dtype, device=grid_TR.device)
-        else:
-            padded = np.full(shape, filler, dtype=grid_TR.dtype)
-        padded[_as_kind(real_BT, grid_TR)] = grid_TR
-        return padded
-
-    def unpad(self, grid_BTR: Array) -> Array:
-        """The inverse of `pad`."""
-        steps_B, shape = np.diff(self.cu_seqlens), tuple(np.shape(grid_BTR))
-        longest = steps_B.max(initial=0)
-        if len(shape) != 3 or (shape[0], shape[2]) != (len(steps_B), self.n_rows) or shape[1] < longest:
-            raise InputError(
-                f"the padded grid is {_kind_of(grid_BTR)}, the plan's {(len(steps_B), longest, self.n_rows)}"
-            )
-        real_BT = np.arange(shape[1]) < steps_B[:, None]
-        return grid_BTR[_as_kind(real_BT, grid_BTR)]
-
-    def documents(self, packed: Mapping[str, Array]) -> list[dict[str, Array]]:
-        """Packed codes by document. Not for spans that leave frames out."""
-        for name, codes in packed.items():
-            self._check_stream(name, "an array of codes")
-            if len(codes) != self.lengths[name]:
-                raise InputError(f'the packed codes of "{name}" are of {len(codes)} frames, not {self.lengths[name]}')
-        cuts = {name: np.cumsum(n_B)[:-1].tolist() for name, n_B in self.document_lengths.items()}
-        split = {
-            name: (
-                torch.tensor_split(codes, cuts[name])
-                if isinstance(codes, torch.Tensor)
-                else np.split(codes, cuts[name])
-            )
-            for name, codes in packed.items()
-        }
-        return [{name: parts[b] for name, parts in split.items()} for b in range(self.n_documents)]
-
-
-def finish(
-    kind: type[AnyPlan], layout: "Layout", painter: Painter, lengths: Mapping[str, np.ndarray], bounds: np.ndarray
-) -> AnyPlan:
-    """The plan of what was painted, with `<wait>` where nothing is due."""
-    n_steps, n_rows = int(bounds[-1]), painter.n_rows
-    none = np.zeros(0, dtype=np.int64)
-    copied = (
-        np.concatenate([none, *(cells for cells, _ in painter.copies)]),
-        np.concatenate([none, *(pool for _, pool in painter.copies)]),
-    )
-    waits = none if _is_solid(layout, lengths) else _empty_steps(painter, n_steps, copied[0]) * n_rows
-    cells, symbols, legal = zip(*painter.symbols, (waits, WAIT, 0), strict=True)
-    sizes = [len(part) for part in cells]
-    symbol_cells = (
-        np.concatenate(cells),
-        np.concatenate([np.broadcast_to(symbol, size) for symbol, size in zip(symbols, sizes, strict=True)]),
-        np.repeat(np.array(legal, dtype=np.int16), sizes),
-    )
-    for array in painter.where.values():
-        array.setflags(write=False)
-    return kind(
-        layout=layout,
-        lengths={name: int(n_B.sum()) for name, n_B in lengths.items()},
-        n_steps=n_steps,
-        where={name: painter.where[name] for name in layout.streams},
-        cu_seqlens=bounds,
-        document_lengths=dict(lengths),
-        marks=tuple(painter.marks),
-        symbol_cells=symbol_cells,
-        copied_cells=copied,
-        level_legal=painter.legal,
-    )
-
-
-def finish_solo(layout: "Leaf", n: int, start: str, ends: bool, given: frozenset[tuple[str, int]]) -> Plan:
-    """The plan of one run of one leaf whose frames keep their distances: cells kept for all lengths, cut off.
-
-    The same as painting it, for a fifth of the fixed cost.
-    """
-    name, n_levels, n_rows = layout.ref.name, layout.ref.n_levels, layout.n_rows
-    kept_NK, shift_K = layout.cells.kept(n + 1), layout.cells.moved(n, ends)
-    where_TK = kept_NK[:n] if shift_K is None else kept_NK[:n] + shift_K
-    n_steps = 1 + (int(where_TK[-1].max()) // n_rows if n else 0)
-    cells, symbols, legal, marks = [0], [layout.symbols.index(start)], [0], ()
-    level_legal = np.array([(name, k) not in given and 1 + k for k in range(n_levels)], dtype=np.int16)
-    if ends:
-        end = int(kept_NK[n, layout.leader]) + (0 if shift_K is None else int(shift_K[layout.leader]))
-        cells, legal = [0, end], [0, level_legal[layout.leader]]
-        symbols.append(layout.symbols.index(f"<end.{name}>"))
-        marks = ((np.array([end]), 0, np.array([n])),)
-        n_steps = max(n_steps, end // n_rows + 1)
-    where_TK.setflags(write=False)
-    none = np.zeros(0, dtype=np.int64)
-    return Plan(
-        layout=layout,
-        lengths={name: n},
-        n_steps=n_steps,
-        where={name: where_TK},
-        cu_seqlens=np.array([0, n_steps]),
-        document_lengths={name: np.array([n])},
-        marks=marks,
-        symbol_cells=(np.array(cells), np.array(symbols), np.array(legal, dtype=np.int16)),
-        copied_cells=(none, none),
-        level_legal={name: level_legal},
-    )
-
-
-def _is_solid(layout: "Layout", lengths: Mapping[str, np.ndarray]) -> bool:
-    """One leaf with frames enough to leave no step empty."""
-    fewest = getattr(layout, "fewest_frames", None) if getattr(layout, "moves_whole", False) else None
-    return fewest is not None and all(((n_B == 0) | (n_B >= fewest)).all() for n_B in lengths.values())
-
-
-def _empty_steps(painter: Painter, n_steps: int, copied: np.ndarray) -> np.ndarray:
-    """Steps in which nothing stands."""
-    filled = np.zeros(n_steps * painter.n_rows + 1, dtype=bool)  # the last for frames without a cell
-    filled[copied] = True
-    for where_TK in painter.where.values():
-        filled[where_TK] = True
-    for cells, _, _ in painter.symbols:
-        filled[cells] = True
-    return np.flatnonzero(~filled[:-1].reshape(-1, painter.n_rows).any(axis=1))
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:
@@ -512,12 +360,8 @@ def _holds_integers(array: Array) -> bool:
     return not (array.is_floating_point() or array.is_complex())
 
 
-def _kind_of(value: object) -> str:
+def kind_of(value: object) -> str:
     """What a user gave: `float64 of shape (3, 2)`, or `a list`."""
     if isinstance(value, np.ndarray | torch.Tensor):
         return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
     return f"a {type(value).__name__}"
-
-
-def _as_kind(mask: np.ndarray, like: Array) -> Array:
-    return torch.from_numpy(mask).to(like.device) if isinstance(like, torch.Tensor) else mask

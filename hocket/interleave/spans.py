@@ -19,7 +19,7 @@ from hocket.interleave.checks import is_whole
 from hocket.interleave.painting import Chunks
 
 if TYPE_CHECKING:
-    from hocket.interleave.layout import SpanNode
+    from hocket.interleave.leaf import SpanNode
 
 Turn = tuple[str, int, int]  # stream, first frame, the one after the last
 Spans = Mapping[str, Sequence[int]] | Sequence[Turn]

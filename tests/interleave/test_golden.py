@@ -29,8 +29,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hocket.interleave import Plan, StreamRef, load_layout
-from hocket.interleave.layout import Layout, Leaf
+from hocket.interleave import Layout, Leaf, Plan, StreamRef, load_layout
 
 GOLDEN = Path(__file__).parent / "golden"
 OPEN, NO_CODE = "?", -1

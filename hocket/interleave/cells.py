@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hocket.errors import InputError
+
 if TYPE_CHECKING:
     from hocket.interleave.leaf import Leaf
 
@@ -36,6 +38,7 @@ class Cells:
         leaf = self._leaf
         if not leaf.moves_whole:
             step_NK = leaf.steps(np.arange(n)[:, None], np.array([[n]]), bool(ends_P[0]))
+            self._check(step_NK, n, ends_P)
             return (step_NK + start_P[0]) * n_rows + (row + leaf.rows)
         kept_NK = self.kept(n, n_rows, row)[:n]
         shift_K = self._shifts(np.array([n]), ends_P)[0] + (start_P[0] - 1)
@@ -80,6 +83,23 @@ class Cells:
             kept_NK.setflags(write=False)
             self._kept[n_rows, row] = kept_NK
         return kept_NK
+
+    def _check(self, step_NK: np.ndarray, n: int, ends_P: np.ndarray) -> None:
+        """A formula of somebody's own may be wrong: every code needs a cell of its own, within the leaf's steps."""
+        leaf = self._leaf
+        n_steps = int(leaf.n_steps(np.array([n]), ends_P)[0])
+        if step_NK.shape != (n, leaf.ref.n_levels) or not np.issubdtype(step_NK.dtype, np.integer):
+            raise InputError(
+                f"{leaf}: steps gives {step_NK.dtype} of shape {step_NK.shape}, not whole numbers of shape "
+                f"{(n, leaf.ref.n_levels)}"
+            )
+        if n and not 0 <= step_NK.min() <= step_NK.max() < n_steps:
+            raise InputError(
+                f"{leaf}: steps places a code at step {step_NK.max() if step_NK.min() >= 0 else step_NK.min()}, but "
+                f"{n} frames have {n_steps} steps: the last level of the last frame must stand last, or n_steps say so"
+            )
+        if np.bincount((step_NK * leaf.n_rows + leaf.rows).reshape(-1)).max(initial=0) > 1:
+            raise InputError(f"{leaf}: steps places two codes of {n} frames into one cell")
 
     def _shifts(self, n_P: np.ndarray, ends_P: np.ndarray) -> np.ndarray:
         """By how many steps each level of a run moves with the run's length: `[P, K]`."""

@@ -236,3 +236,19 @@ def test_files_that_describe_no_layout_are_refused(tmp_path, content, sentence):
     path.write_text(content)
     with pytest.raises(InputError, match=sentence):
         load_layout(path, 2)
+
+
+@pytest.mark.parametrize(
+    ("formula", "sentence"),
+    [
+        ("frame_N1 // 2 + np.arange(2)", "two codes of 4 frames into one cell"),
+        ("(n_N1 - 1 - frame_N1) * 2 + np.arange(2)", "but 4 frames have 3 steps|but 4 frames have 2 steps"),
+        ("frame_N1 * 2.0 + np.arange(2)", "float64"),
+        ("frame_N1 - 1 + np.arange(2)", "at step -1"),
+    ],
+)
+def test_a_wrong_formula_is_refused_before_it_mixes_codes(tmp_path, formula, sentence):
+    text = ZIGZAG[: ZIGZAG.rindex("return")] + f"return {formula}\n"
+    (tmp_path / "own.py").write_text(text)
+    with pytest.raises(InputError, match=sentence):
+        load_layout(f"{tmp_path / 'own.py'}:Zigzag(audio)", levels=2).plan({"audio": 4}, ended=())

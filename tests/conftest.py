@@ -19,8 +19,18 @@ AUDIO_LAYOUTS = [
     "Flatten(audio)",
     'Flatten(audio, order="level")',
     "Concat(Flatten(audio[:1]), Parallel(audio[1:]))",
+    "CoarseFirst(audio)",
+    "Flatten(audio, groups=[1, -1])",
+    "Delay(audio, [0, 1, ...], offset=2)",
+    "Repeat(audio, 3/2)",
 ]
 ALL_LAYOUTS = [*AUDIO_LAYOUTS, "Concat(Text(text), Delay(audio))", "Concat(Flatten(audio), Text(text))"]
+MODEL_LAYOUTS = [
+    *ALL_LAYOUTS,
+    "Alternate(text, Delay(audio), ratio=(2, 3))",
+    "Stack(aligned_text, Delay(audio, [0, 1, ...]))",
+    'Concat(Marker("<cont>"), Flatten(audio))',
+]
 TINY = ModelConfig(dim=32, n_layers=2, n_heads=4, n_kv_heads=2, ffn_dim=48, context=128)
 
 

@@ -8,7 +8,7 @@ import torch
 from hocket.errors import InputError
 from hocket.model import Model, ModelConfig, load_model
 from hocket.model.heads import LegalSet
-from tests.conftest import ALL_LAYOUTS, batch_of, random_document
+from tests.conftest import MODEL_LAYOUTS, batch_of, random_document
 
 
 def cell_log_probabilities(model, ids_TR, legal_TR) -> dict[tuple[int, int], torch.Tensor]:
@@ -20,7 +20,7 @@ def cell_log_probabilities(model, ids_TR, legal_TR) -> dict[tuple[int, int], tor
     return cells
 
 
-@pytest.mark.parametrize("expression", ALL_LAYOUTS)
+@pytest.mark.parametrize("expression", MODEL_LAYOUTS)
 @torch.no_grad()
 def test_no_leak(make_model, expression):
     """Changing one code changes no prediction of its own step's cells or of any earlier step."""
@@ -39,7 +39,7 @@ def test_no_leak(make_model, expression):
         assert not later or any(not torch.equal(before[c], after[c]) for c in later)
 
 
-@pytest.mark.parametrize("expression", ALL_LAYOUTS)
+@pytest.mark.parametrize("expression", MODEL_LAYOUTS)
 @torch.no_grad()
 def test_train_equals_decode(make_model, expression):
     model = make_model(expression)
@@ -51,7 +51,7 @@ def test_train_equals_decode(make_model, expression):
         torch.testing.assert_close(torch.cat(steps), packed_TD, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("expression", ALL_LAYOUTS)
+@pytest.mark.parametrize("expression", MODEL_LAYOUTS)
 @torch.no_grad()
 def test_a_packed_document_equals_itself_alone(make_model, expression):
     model = make_model(expression)
@@ -65,7 +65,7 @@ def test_a_packed_document_equals_itself_alone(make_model, expression):
     assert together.weight == sum(part.weight for part in parts)
 
 
-@pytest.mark.parametrize("expression", ALL_LAYOUTS)
+@pytest.mark.parametrize("expression", MODEL_LAYOUTS)
 @torch.no_grad()
 def test_a_healthy_start(make_model, expression):
     """The first loss of each kind of cell is ln(size of its legal set) within 5 %."""
@@ -210,7 +210,7 @@ def test_embeddings_start_from_codebooks(make_model, identity):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("expression", ALL_LAYOUTS)
+@pytest.mark.parametrize("expression", MODEL_LAYOUTS)
 @torch.no_grad()
 def test_cuda_gives_what_the_cpu_gives(make_model, expression):
     model = make_model(expression)

@@ -4,6 +4,7 @@
 trained or scored here: a run shows the scores that its report left behind.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -128,8 +129,9 @@ def inspect_layouts(
     clock = clock or Clock()
     views = [view_layout(spec, clock, frames) for spec in specs]
     placed = {name for view in views for stage in view.stages for name in stage.layout.streams}
+    written = set(re.findall(r"\w+", " ".join(specs)))  # a stream may be named only to match its rate
     for name in clock.frame_rates:
-        if name not in placed:
+        if name not in placed | written:
             raise InputError(f'a frame rate is given for "{name}", which no layout has' + did_you_mean(name, placed))
     if console:
         print_layouts(views, console)

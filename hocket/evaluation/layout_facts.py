@@ -129,7 +129,7 @@ def view_layout(spec: str, clock: Clock, frames: int | None = None) -> LayoutVie
     """
     name, wanted = _split_stage(spec)
     names = {leaf.ref.name for stage in load_scheme(name).stages for leaf in stage.layout.leaves()}
-    scheme = load_scheme(name, clock.n_levels, clock.rates(sorted(names)))
+    scheme = load_scheme(name, clock.n_levels, {**clock.frame_rates, **clock.rates(sorted(names))})
     found = {stage.name: stage for stage in scheme.stages}
     if wanted is not None and wanted not in found:
         raise InputError(f'"{name}" has no stage "{wanted}"' + did_you_mean(wanted, found))

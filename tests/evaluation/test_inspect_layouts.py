@@ -143,3 +143,9 @@ def test_a_terminal_gets_colours():
     console = Console(width=100, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     inspect_layouts(["delay"], console=console)
     assert "\x1b[38;2;26;26;26;48;2;" in console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_a_rate_may_be_of_a_stream_that_is_only_matched():
+    clock = Clock(frame_rates={"semantic": Fraction(25), "audio": Fraction(50)})
+    facts = inspect_layouts(["Repeat(semantic, audio)"], clock)
+    assert "Repeat(semantic[:1], 2)" in str(facts)

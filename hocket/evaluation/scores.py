@@ -24,6 +24,7 @@ from hocket.data import Batch, Corpus, one_pass
 from hocket.errors import InputError
 from hocket.evaluation.baselines import Baselines, fit_baselines
 from hocket.evaluation.runs import Run, open_corpus
+from hocket.interleave import written
 from hocket.model import Model, load_model
 from hocket.vocab.vocabulary import TEXT
 
@@ -108,7 +109,7 @@ def _score(run: Run, model: Model, corpus: Corpus) -> Scores:
         step=run.step or 0,
         weights=run.fingerprint,
         n_parameters=model.n_parameters,
-        layout=model.layout.expression,
+        layout=written(model.layout),
         levels=levels,
         codec=model.codec_identity.to_dict(),
         context=model.config.context,

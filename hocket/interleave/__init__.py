@@ -12,9 +12,18 @@ from hocket.interleave.draw import draw_text
 from hocket.interleave.layout import Layout
 from hocket.interleave.leaf import Leaf
 from hocket.interleave.nodes import CoarseFirst, Delay, Flatten, Marker, Parallel, Repeat, Text
-from hocket.interleave.parse import Scheme, Stage, build_scheme, layout_names, load_layout, load_scheme, load_stage
+from hocket.interleave.parse import (
+    Scheme,
+    Stage,
+    build_scheme,
+    layout_names,
+    load_layout,
+    load_scheme,
+    load_stage,
+    written,
+)
 from hocket.interleave.plan import Plan
-from hocket.interleave.registry import register
+from hocket.interleave.registry import register, source_of
 from hocket.interleave.stream import StreamRef
 from hocket.interleave.svg import draw_stages_svg, draw_svg
 from hocket.interleave.transforms import align_text, deduplicate, reduplicate, unalign_text
@@ -55,5 +64,7 @@ __all__ = [
     "load_stage",
     "reduplicate",
     "register",
+    "source_of",
     "unalign_text",
+    "written",
 ]

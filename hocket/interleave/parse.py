@@ -164,7 +164,7 @@ def layout_names() -> list[str]:
 def written(layout: Layout) -> str:
     """The layout as `load_layout` reads it back, the file of its own nodes included."""
     source = source_of(layout)
-    return layout.expression if source is None else f"{source}:{layout.expression}"
+    return layout.expression if source is None else f"{source[0]}:{layout.expression}"
 
 
 def parse(expression: str) -> Layout:

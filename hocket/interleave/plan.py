@@ -187,7 +187,7 @@ class Plan:
             stream[cells], frame[cells] = number, frames
         if len(self.cu_seqlens) > 2:
             frame -= self._first_frames[stream, self._document_T.repeat(self.n_rows)]
-        return stream.reshape(self.shape), frame.reshape(self.shape)
+        return _frozen(stream.reshape(self.shape)), _frozen(frame.reshape(self.shape))
 
     @cached_property
     def level_TR(self) -> np.ndarray:
@@ -200,7 +200,7 @@ class Plan:
             level[cells[of_stream]] = (pool[of_stream] - base) % n_levels
             level[self._cells[name]] = np.arange(n_levels)
             base = stop
-        return level.reshape(self.shape)
+        return _frozen(level.reshape(self.shape))
 
     @cached_property
     def copies(self) -> np.ndarray:

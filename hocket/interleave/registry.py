@@ -10,9 +10,9 @@ import hashlib
 import importlib.util
 import inspect
 from collections.abc import Mapping
-from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import ModuleType
 
 from hocket.errors import InputError
 from hocket.interleave.composites import Alternate, Concat, Lead, Multispeaker, Stack
@@ -22,7 +22,8 @@ from hocket.interleave.nodes import CoarseFirst, Delay, Flatten, Marker, Paralle
 NODE_GROUP, LAYOUT_GROUP = "hocket.nodes", "hocket.layouts"
 _OWN = (Alternate, CoarseFirst, Concat, Delay, Flatten, Lead, Marker, Multispeaker, Parallel, Repeat, Stack, Text)
 _NODES: dict[str, type[Layout]] = {node.__name__: node for node in _OWN}
-_FILES: dict[type[Layout], str] = {}
+_FILES: dict[type[Layout], tuple[str, str]] = {}  # where a node comes from: the file, and its text when it was read
+_MODULES: dict[str, ModuleType] = {}  # by the content of their file: copies of it define the same nodes
 
 
 def register(node: type[Layout]) -> type[Layout]:
@@ -49,9 +50,10 @@ def find_nodes(file: str | None = None) -> Mapping[str, type[Layout]]:
         if point.name not in _NODES:
             register(_load(point))
     if file is not None:
-        for node in _nodes_of(file):
+        text = _read(file)
+        for node in _nodes_of(file, text):
             register(node)
-            _FILES[node] = file
+            _FILES[node] = file, text
     return _NODES
 
 
@@ -70,11 +72,12 @@ def load_preset(point: EntryPoint) -> str | Layout:
     return value if isinstance(value, Layout) else str(value)
 
 
-def source_of(layout: Layout) -> str | None:
-    """The file that a layout's own nodes come from; None where all are hocket's or installed."""
+def source_of(layout: Layout) -> tuple[str, str] | None:
+    """The file that a layout's own nodes come from, and its text when it was read; None where there is no such node."""
     files = {_FILES[type(node)] for node in layout.walk() if type(node) in _FILES}
     if len(files) > 1:
-        raise InputError(f"{layout} takes nodes from several files ({', '.join(sorted(files))}); put them into one")
+        names = ", ".join(sorted(file for file, _ in files))
+        raise InputError(f"{layout} takes nodes from several files ({names}); put them into one")
     return files.pop() if files else None
 
 
@@ -85,21 +88,29 @@ def _load(point: EntryPoint):
         raise InputError(f'the layout "{point.name}" of an installed package cannot be loaded: {error}') from error
 
 
-def _nodes_of(file: str) -> list[type[Layout]]:
-    """The nodes that a Python file defines."""
-    path = Path(file)
-    if not path.is_file():
+def _read(file: str) -> str:
+    if not Path(file).is_file():
         raise InputError(f"there is no file {file} to take layout nodes from")
-    module = _module(path.resolve(), hashlib.sha256(path.read_bytes()).hexdigest())
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file} is no Python file: {error}") from error
+
+
+def _nodes_of(file: str, text: str) -> list[type[Layout]]:
+    """The nodes that a Python file defines."""
+    content = hashlib.sha256(text.encode()).hexdigest()
+    if content not in _MODULES:
+        _MODULES[content] = _import(Path(file).resolve(), f"hocket_layouts_{content[:12]}")
+    module = _MODULES[content]
     found = [value for value in vars(module).values() if _is_own_node(value, module.__name__)]
     if not found:
         raise InputError(f"{file} defines no layout node: derive one from hocket.interleave.Leaf")
     return found
 
 
-@cache
-def _module(path: Path, content: str):
-    spec = importlib.util.spec_from_file_location(f"hocket_layouts_{content[:12]}", path)
+def _import(path: Path, name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

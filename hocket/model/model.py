@@ -4,6 +4,7 @@
       config.json          dimensions, layout, codec identity, hocket's version
       model.safetensors    plain weights, float32 or as trained
       vocabulary/          blocks, special tokens, text tokenizer
+      layout_nodes.py      the layout's own nodes, where it has some
 
 Shapes: N steps of packed documents, R rows, D width.
 """
@@ -23,14 +24,14 @@ from torch import Tensor, nn
 from hocket.codec import Codec, CodecIdentity, load_codec
 from hocket.data.packing import Batch
 from hocket.errors import InputError
-from hocket.interleave import Layout, check_blocks, load_layout
-from hocket.interleave.parse import written
+from hocket.interleave import Layout, check_blocks, load_layout, source_of
 from hocket.model.config import ModelConfig
 from hocket.model.decoder import Decoder
 from hocket.model.heads import LegalSet, LossParts, ParallelHead
 from hocket.vocab import Vocabulary
 
 CONFIG_FILE, WEIGHTS_FILE, VOCABULARY_FOLDER = "config.json", "model.safetensors", "vocabulary"
+NODES_FILE = "layout_nodes.py"
 MODEL_FOLDER, CHECKPOINTS_FOLDER, LATEST_FILE = "model", "checkpoints", "latest"
 FORMAT = 2
 
@@ -164,7 +165,8 @@ def save_model_files(folder: str | Path, model: Model, state_dict: Mapping[str, 
     content = {
         "format": FORMAT,
         "model": asdict(model.config),
-        "layout": written(model.layout),
+        "layout": model.layout.expression,
+        "layout_nodes": _save_nodes(model.layout, folder),
         "given": list(model.given),
         "levels": model.layout.streams,
         "codec": model.codec_identity.to_dict(),
@@ -172,6 +174,15 @@ def save_model_files(folder: str | Path, model: Model, state_dict: Mapping[str, 
         "vocabulary_fingerprint": model.vocabulary.fingerprint,
     }
     (folder / CONFIG_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _save_nodes(layout: Layout, folder: Path) -> str | None:
+    """Copies the file that the layout's own nodes come from, so that the folder is whole; its name."""
+    source = source_of(layout)
+    if source is None:
+        return None
+    (folder / NODES_FILE).write_text(source[1], encoding="utf-8")
+    return NODES_FILE
 
 
 def find_model_folder(folder: str | Path) -> Path:
@@ -195,6 +206,8 @@ def find_model_folder(folder: str | Path) -> Path:
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
     """Reads a model from a run, a checkpoint or a model folder.
 
+    Where its layout has nodes of its own, the folder's `layout_nodes.py` is run: load only what you trust.
+
     Raises:
         InputError: the folder is none of these, a file is broken, or its parts do not belong together.
     """
@@ -206,7 +219,9 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
             f"{folder} holds a vocabulary with fingerprint {vocabulary.fingerprint}, but its model was trained with "
             f"{content['vocabulary_fingerprint']}"
         )
-    layout = load_layout(content["layout"], levels={n: k for n, k in content["levels"].items() if n != "text"})
+    nodes = content["layout_nodes"]
+    expression = content["layout"] if nodes is None else f"{folder / nodes}:{content['layout']}"
+    layout = load_layout(expression, levels={n: k for n, k in content["levels"].items() if n != "text"})
     identity = CodecIdentity.from_dict(content["codec"])
     model = Model(
         ModelConfig(**content["model"]), vocabulary, layout, identity, content["codec_source"], content["given"]
@@ -225,7 +240,17 @@ def _read_config(folder: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is no JSON: {error}") from error
-    wanted = {"format", "model", "layout", "given", "levels", "codec", "codec_source", "vocabulary_fingerprint"}
+    wanted = {
+        "format",
+        "model",
+        "layout",
+        "layout_nodes",
+        "given",
+        "levels",
+        "codec",
+        "codec_source",
+        "vocabulary_fingerprint",
+    }
     if not isinstance(content, dict) or not wanted <= set(content):
         raise InputError(f"{folder} is no hocket checkpoint: its {CONFIG_FILE} is not one of hocket's")
     if content["format"] != FORMAT:

@@ -1,9 +1,13 @@
 """From a recipe's layout to a stage and a vocabulary."""
 
+from pathlib import Path
+
 import pytest
 
 from hocket.data import Corpus
 from hocket.errors import InputError
+from hocket.evaluation.scores import measure_bits
+from hocket.interleave import load_layout, written
 from hocket.model import load_model
 from hocket.training import run_recipe
 from hocket.training.parts import build_model, find_stage
@@ -64,5 +68,17 @@ def test_layouts_train_resume_and_load_again(overrides, corpus_folder, more):
     first = run_recipe("tiny", settings)
     model = load_model(first.folder)
     assert model.layout == build_model(load_recipe("tiny", settings), Corpus.open(corpus_folder)).layout
+    assert measure_bits(model, Corpus.open(corpus_folder).split("valid"))[0].audio > 0
     longer = run_recipe("tiny", [*settings, "training.steps=6"])
     assert longer.metrics["loss"] > 0
+
+
+def test_a_checkpoint_carries_the_nodes_of_its_layout(overrides, tmp_path):
+    nodes = tmp_path / "mine.py"
+    nodes.write_text(Path("examples/chunks.py").read_text().replace("Chunks", "Pieces"))
+    layout = f'interleave.layout="{nodes}:Pieces(audio, size=2)"'
+    run = run_recipe("tiny", overrides("own", layout, "training.steps=2", "training.engine=accelerate"))
+    nodes.unlink()
+    model = load_model(run.folder)
+    assert model.layout.expression == "Pieces(audio[:2], size=2)"
+    assert load_layout(written(model.layout)) == model.layout

@@ -4,7 +4,7 @@
 a word's tokens stand from the frame in which it starts, one a frame; `_` is pad, `|` end-of-pad, the frame before a
 word that follows pad.
 
-    words     "hello" (tokens 5 6 7) at 0.2 s, "you" (8) at 0.3 s, "there" (9 4) at 0.72 s; 12.5 frames a second
+    words     "hello" (tokens 5 6 7) at 0.2 s, "you" (8) at 0.3 s, "there" (9 4) at 0.64 s; 12.5 frames a second
     frame     0  1  2  3  4  5  6  7  8  9  10
     code      _  |  5  6  7  8  _  |  9  4  _
 

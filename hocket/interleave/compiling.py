@@ -3,8 +3,8 @@
 Costs 150 to 350 µs a plan and 2 to 15 ns a cell, on one thread; documents of a batch share the first.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -75,8 +75,9 @@ def find_work(
     return work
 
 
-def warn_of_late_conditions(layout: "Layout", given: frozenset[tuple[str, int]]) -> None:
-    """A condition that enters beside the frame that needs it is seen one step too late."""
+@lru_cache(maxsize=64)
+def find_late_conditions(layout: "Layout", given: frozenset[tuple[str, int]]) -> tuple[str, ...]:
+    """Given streams whose frame t enters beside, or after, the frame t that it conditions: one step too late."""
     probe = {name: np.array([64]) for name in layout.streams}
     ends = {name: np.array([False]) for name in layout.streams}
     spans = [tuple((name, 0, 64) for name in node.part_streams) for node in layout.span_nodes()] or None
@@ -84,13 +85,7 @@ def warn_of_late_conditions(layout: "Layout", given: frozenset[tuple[str, int]])
     first = {name: int(where_TK[0].min()) // layout.n_rows for name, where_TK in plan.where.items()}
     heard = {name for name, k in layout.streams.items() if all((name, level) in given for level in range(k))}
     spoken = [step for name, step in first.items() if name not in heard and name != TEXT]
-    for name in sorted(heard - set(LIVE)):
-        if spoken and first[name] >= min(spoken):
-            warnings.warn(
-                f'frame t of the given stream "{name}" enters beside the frame t that it conditions, which is one step '
-                f"too late to be seen; wrap it in Lead(…, 1)",
-                stacklevel=4,
-            )
+    return tuple(name for name in sorted(heard - set(LIVE)) if spoken and first[name] >= min(spoken))
 
 
 def finish(

@@ -8,6 +8,7 @@ frames (tokens for text), `R` rows, `K` levels, `P` runs, `B` documents.
 """
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
@@ -19,7 +20,7 @@ import numpy as np
 from hocket.errors import InputError, did_you_mean
 from hocket.interleave.batch import PlanBatch
 from hocket.interleave.checks import LARGEST, MOST_LEVELS, MOST_STREAMS, frame_rates_of, is_whole
-from hocket.interleave.compiling import STARTS, find_work, finish_solo, paint_plan, warn_of_late_conditions
+from hocket.interleave.compiling import STARTS, find_late_conditions, find_work, finish_solo, paint_plan
 from hocket.interleave.painting import Painter, Work
 from hocket.interleave.plan import Plan
 from hocket.interleave.spans import Spans, freeze_spans
@@ -110,6 +111,12 @@ class Layout(ABC):
             raise InputError(f"a layout places up to {MOST_STREAMS} streams, not {len(levels)}")
         if len(self.span_nodes()) > 1:
             raise InputError(f"{self.expression} goes by spans in more than one place; one Alternate may")
+        for leaf in (leaf for node in self.span_nodes() for leaf in node.leaves()):
+            if leaf.ref.n_levels != len(levels[leaf.ref.name]):
+                raise InputError(
+                    f'{self.expression} cuts {leaf.ref} by spans and has other levels of "{leaf.ref.name}" elsewhere, '
+                    "which would tear frames apart; put all levels into the part"
+                )
         return {name: len(found) for name, found in levels.items()}
 
     @cached_property
@@ -221,7 +228,7 @@ class Layout(ABC):
         if ended is not None and isinstance(ended, Mapping):
             ended = [name for name in self._some(ended, ()) if ended[name]]
         closed = self._all if ended is None else self._some(ended, ())
-        fixed = self.find_levels(given) if given else NOTHING
+        fixed = self._fix(given) if given else NOTHING
         frozen = freeze_spans(spans) if spans is not None else None
         return _compile(self, key, start, closed, fixed, frozen, seed if frozen else 0)
 
@@ -268,7 +275,7 @@ class Layout(ABC):
             closed = self._some(ended, tuple(self.streams))
             ends = {name: np.full(n_documents, name in closed) for name in self.streams}
         frozen = [freeze_spans(s) for s in spans] if spans is not None else None
-        fixed = self.find_levels(given)
+        fixed = self._fix(given) if given else NOTHING
         drawn = (0,) * n_documents if seeds is None else seeds
         return paint_plan(PlanBatch, self, arrays, starts, ends, fixed, frozen, drawn)
 
@@ -340,6 +347,17 @@ class Layout(ABC):
             ref = ref.resolve(self.streams[ref.name])
             found |= {(ref.name, level) for level in range(ref.start, ref.start + ref.n_levels)}
         return frozenset(found)
+
+    def _fix(self, names: Iterable[str | StreamRef]) -> frozenset[tuple[str, int]]:
+        """The levels that are given, with a warning of conditions that enter too late to be seen."""
+        given = self.find_levels(names)
+        for name in find_late_conditions(self, given):
+            warnings.warn(
+                f'frame t of the given stream "{name}" enters beside the frame t that it conditions, which is one step '
+                f"too late to be seen; wrap it in Lead(…, 1)",
+                stacklevel=3,
+            )
+        return given
 
     # --- checks -----------------------------------------------------------------------------------------------------
 
@@ -428,8 +446,6 @@ def _compile(
     spans: tuple | None,
     seed: int,
 ) -> Plan:
-    if given:
-        warn_of_late_conditions(layout, given)
     is_short = lengths[0] < MOST_SOLO
     if spans is None and is_short and layout.leaves()[0] is layout and layout.leaves()[0].cells.are_solid(lengths[0]):
         return finish_solo(layout.leaves()[0], lengths[0], start, bool(ended), given)

@@ -347,3 +347,16 @@ def test_what_comes_in_time_is_not_warned_of(expression, given):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         layout.plan(dict.fromkeys(layout.streams, 3), given=given)
+
+
+def test_a_batch_warns_of_a_late_condition_too():
+    layout = load_layout("Stack(semantic, Parallel(audio))", 2)
+    with pytest.warns(UserWarning, match="one step too late"):
+        layout.batch({"semantic": [3, 4], "audio": [3, 4]}, given=["semantic"])
+
+
+@pytest.mark.parametrize("slices", [("audio[:1]", "audio[1:]"), ("audio[1:]", "audio[:1]")])
+def test_spans_tear_no_frame_apart(slices):
+    expression = f'Concat(Alternate(text, Parallel({slices[0]}), spans="word"), Parallel({slices[1]}))'
+    with pytest.raises(InputError, match="put all levels into the part"):
+        load_layout(expression, 3)

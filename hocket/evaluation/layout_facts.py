@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from hocket.errors import InputError, did_you_mean
 from hocket.evaluation.clock import Clock
 from hocket.interleave import Alternate, Plan, Scheme, Stage, StreamRef, draw_text, layout_names, load_scheme
 from hocket.interleave.layout import Layout
+from hocket.interleave.parse import split_stage
 from hocket.vocab import ALIGNED_TEXT, TEXT
 
 CONTEXTS = (512, 2048, 8192, 32768)
@@ -127,20 +127,17 @@ def view_layout(spec: str, clock: Clock, frames: int | None = None) -> LayoutVie
     Raises:
         InputError: there is no such layout, or it does not fit the number of levels.
     """
-    name, wanted = _split_stage(spec)
+    name, wanted = split_stage(spec)
     names = {leaf.ref.name for stage in load_scheme(name).stages for leaf in stage.layout.leaves()}
     scheme = load_scheme(name, clock.n_levels, {**clock.frame_rates, **clock.rates(sorted(names))})
-    found = {stage.name: stage for stage in scheme.stages}
-    if wanted is not None and wanted not in found:
-        raise InputError(f'"{name}" has no stage "{wanted}"' + did_you_mean(wanted, found))
-    chosen = scheme.stages if wanted is None else (found[wanted],)
+    chosen = scheme.stages if wanted is None else (scheme.stage(wanted),)
     views = tuple(StageView(stage, clock.rates(list(stage.layout.streams)), frames) for stage in chosen)
     return LayoutView(spec, scheme, views, clock.codec)
 
 
 def is_layout(thing: str) -> bool:
     """Whether a name is a preset, one of its stages, a YAML file or an expression."""
-    return thing.endswith((".yaml", ".yml")) or "(" in thing or _split_stage(thing)[0] in layout_names()
+    return thing.endswith((".yaml", ".yml")) or "(" in thing or split_stage(thing)[0] in layout_names()
 
 
 def example_plan(stage: Stage, rates: Mapping[str, Fraction], frames: int) -> Plan:
@@ -219,10 +216,3 @@ def _before(stage: Stage, plan: Plan, step: int) -> tuple[str, ...]:
 
 def _first_step(plan: Plan, stream: str) -> int:
     return int(plan.where[stream][0].min()) // plan.n_rows
-
-
-def _split_stage(spec: str) -> tuple[str, str | None]:
-    if "/" not in spec or "(" in spec or spec.endswith((".yaml", ".yml")):
-        return spec, None
-    name, _, stage = spec.rpartition("/")
-    return (name, stage) if name in layout_names() else (spec, None)

@@ -124,10 +124,8 @@ def _score(run: Run, model: Model, corpus: Corpus) -> Scores:
 
 def leading_level(model: Model) -> int:
     """The level of the audio whose cells may hold `<end.audio>`."""
-    for names in model.layout.legal_sets:
-        if "<end.audio>" in names:
-            return int(names[0].partition(".")[2])
-    return 0
+    leaf = model.layout.leaders["audio"]
+    return leaf.ref.start + leaf.leader
 
 
 @torch.inference_mode()

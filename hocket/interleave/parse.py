@@ -113,7 +113,7 @@ def load_stage(spec: str | Path, levels: Levels = None, frame_rates: FrameRates 
     Raises:
         InputError: as `load_layout`.
     """
-    name, stage = _split_stage(str(spec))
+    name, stage = split_stage(str(spec))
     return load_scheme(name, levels, frame_rates).stage(stage)
 
 
@@ -186,9 +186,9 @@ def _preset_folder() -> Path:
     return config_folder() / "interleave"
 
 
-def _split_stage(text: str) -> tuple[str, str | None]:
-    """`valle/nar` into preset and stage; a path stays whole."""
-    if text.endswith((".yaml", ".yml")) or "/" not in text:
+def split_stage(text: str) -> tuple[str, str | None]:
+    """`valle/nar` into preset and stage; a path and an expression stay whole."""
+    if text.endswith((".yaml", ".yml")) or "(" in text or "/" not in text:
         return text, None
     name, _, stage = text.rpartition("/")
     return name, stage

@@ -13,13 +13,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Protocol
 
+import fsspec
 import numpy as np
 import soundfile
 import torch
 
 from hocket.codec.audio import resample
+from hocket.data.words import Word
 from hocket.errors import InputError, did_you_mean
 
 SPLITS = ("train", "valid", "test")
@@ -44,6 +46,14 @@ class BadAudio(InputError):
         self.name, self.reason = name, reason
 
 
+class AudioSource(Protocol):
+    """Where encoded audio comes from, other than a path on this machine; it is pickled on its way to a worker."""
+
+    def file(self) -> Path | BinaryIO | None:
+        """The encoded audio, or None where there is none. Raises OSError where it cannot be had."""
+        ...
+
+
 @dataclass(frozen=True)
 class StoredAudio:
     """Audio in one row of a Hugging Face dataset whose `column` is cast to `Audio(decode=False)`."""
@@ -60,26 +70,53 @@ class StoredAudio:
         return Path(stored["path"]) if stored and stored["path"] else None
 
 
+@dataclass(frozen=True, repr=False)
+class HeldAudio:
+    """Encoded audio that came with its row, from a stream or a tar file."""
+
+    content: bytes
+
+    def file(self) -> io.BytesIO:
+        return io.BytesIO(self.content)
+
+
+@dataclass(frozen=True)
+class RemoteAudio:
+    """Encoded audio behind a URL that fsspec opens, such as s3://bucket/a.flac."""
+
+    url: str
+
+    def file(self) -> io.BytesIO:
+        with fsspec.open(self.url, "rb") as remote:
+            return io.BytesIO(remote.read())  # pyright: ignore[reportAttributeAccessIssue]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """One stretch of audio and what is known about it."""
+    """One stretch of audio and what is known about it; text alone where `audio` is None."""
 
     id: str
     """Unique within its source."""
     name: str
     """What the source calls the audio: a path as the source writes it, or `split[row]`."""
-    audio: Path | StoredAudio
+    audio: Path | AudioSource | None
     """Where the samples come from."""
     text: str | None = None
     """What is said."""
+    words: tuple[Word, ...] = ()
+    """What is said when, seconds from the clip's start."""
     speaker: str | None = None
     language: str | None = None
     split: str | None = None
-    """train, valid or test; None leaves the choice to `assign_splits`."""
+    """train, valid or test; None leaves the choice to a hash."""
     start: float | None = None
     """Seconds into the audio where the clip begins."""
     end: float | None = None
     """Seconds into the audio where the clip ends."""
+    seconds: float | None = None
+    """How long the source says that the clip is; None where it says nothing."""
+    channel: int | None = None
+    """The one channel that is meant, from 0 on; None leaves them all."""
 
     def probe(self) -> float:
         """Seconds of audio by the file's header alone. Raises BadAudio."""
@@ -109,7 +146,9 @@ class Clip:
             reason = error.error_string.strip().rstrip(".")
             raise BadAudio(self.name, f"it is not audio that can be read (libsndfile: {reason})") from error
 
-    def _encoded(self) -> Path | io.BytesIO:
+    def _encoded(self) -> Path | BinaryIO:
+        if self.audio is None:
+            raise BadAudio(self.name, "it is text without audio")
         file = self.audio if isinstance(self.audio, Path) else self.audio.file()
         if file is None:
             raise BadAudio(self.name, "its row holds neither audio bytes nor a path")

@@ -46,6 +46,16 @@ class BadAudio(InputError):
         self.name, self.reason = name, reason
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rejected:
+    """What a source or a job names instead of a clip that could not be used."""
+
+    id: str
+    audio: str
+    """What the source called the audio."""
+    reason: str
+
+
 class AudioSource(Protocol):
     """Where encoded audio comes from, other than a path on this machine; it is pickled on its way to a worker."""
 

@@ -119,8 +119,8 @@ def test_dataset_dictionary_brings_splits(folder, tmp_path):
 
 
 def test_dataset_without_audio(tmp_path):
-    datasets.Dataset.from_dict({"text": ["a"]}).save_to_disk(str(tmp_path / "hub"))
-    with pytest.raises(InputError, match=r'no Audio column \(its columns: "text"\)'):
+    datasets.Dataset.from_dict({"label": ["a"]}).save_to_disk(str(tmp_path / "hub"))
+    with pytest.raises(InputError, match=r'no Audio column and none of text \(its columns: "label"\)'):
         read_clips(tmp_path / "hub")
 
 

@@ -1,0 +1,80 @@
+"""Files and folders of a source, on this machine or behind a URL that fsspec opens (s3://, memory://, file://)."""
+
+import os
+from contextlib import AbstractContextManager
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, TextIO, cast
+
+import fsspec
+from fsspec.core import url_to_fs
+
+from hocket.data.clips import RemoteAudio
+from hocket.errors import InputError
+
+
+def is_url(location: str) -> bool:
+    """Whether fsspec has to open it."""
+    return "://" in location
+
+
+def join(folder: str, name: str) -> str:
+    """Where a file is that a source in `folder` calls `name`; absolute paths and URLs stay as they are."""
+    if is_url(name) or os.path.isabs(name):
+        return name
+    return f"{folder.rstrip('/')}/{name}" if is_url(folder) else os.path.join(folder, name)
+
+
+def parent(location: str) -> str:
+    """The folder that a file lies in."""
+    return location.rpartition("/")[0] if is_url(location) else str(Path(location).parent)
+
+
+def stem(location: str) -> str:
+    """The last part of a path, without its suffix."""
+    return PurePosixPath(location).stem
+
+
+def audio_at(location: str) -> Path | RemoteAudio:
+    """The audio of a clip at a path or a URL."""
+    return RemoteAudio(location) if is_url(location) else Path(location)
+
+
+def file_system(url: str) -> tuple[Any, str]:
+    """The file system of a URL and the path in it. Raises InputError where fsspec or a package of its own lacks."""
+    try:
+        return url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise InputError(f'"{url}" cannot be opened: {error}') from error
+
+
+def exists(location: str) -> bool:
+    """Whether there is a file or folder."""
+    if not is_url(location):
+        return os.path.exists(location)
+    files, path = file_system(location)
+    return files.exists(path)
+
+
+def is_file(location: str) -> bool:
+    """Whether there is a file."""
+    if not is_url(location):
+        return os.path.isfile(location)
+    files, path = file_system(location)
+    return files.isfile(path)
+
+
+def open_bytes(location: str) -> AbstractContextManager[BinaryIO]:
+    """The file's content as a stream. Raises OSError where it cannot be had."""
+    return cast(AbstractContextManager[BinaryIO], fsspec.open(location, "rb"))
+
+
+def open_text(location: str, newline: str | None = None, errors: str = "strict") -> AbstractContextManager[TextIO]:
+    """The file's lines, UTF-8 with or without a mark. Raises OSError where it cannot be had."""
+    opened = fsspec.open(location, "rt", encoding="utf-8-sig", errors=errors, newline=newline, compression="infer")
+    return cast(AbstractContextManager[TextIO], opened)
+
+
+def read_bytes(location: str) -> bytes:
+    """All of a file. Raises OSError where it cannot be had."""
+    with open_bytes(location) as file:
+        return file.read()

@@ -1,0 +1,142 @@
+"""Manifests: one clip a row, as JSON lines, CSV or TSV.
+
+    {"audio": "wavs/a.wav", "text": "Hello.", "speaker": "anna", "split": "train"}
+
+Only the audio column is needed; JSON lines without it but with text are text alone. The usual names of other
+toolkits are understood (see `rows`). Relative paths start at the manifest's own folder, be it behind a URL. A row
+that cannot be used is one rejection that names the file and the line; a file that is no text is an error.
+"""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import PurePosixPath
+from typing import Any
+
+from hocket.data.clips import Clip, Rejected
+from hocket.data.sources import files
+from hocket.data.sources.listing import Found, attempt
+from hocket.data.sources.rows import ALIASES, as_text, facts, has_column, pick
+from hocket.data.sources.timings import with_times
+from hocket.errors import InputError, did_you_mean
+
+MANIFEST_SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv")
+
+_Line = tuple[int, dict[str, Any] | str]
+"""Line number, and the row or what is wrong with it."""
+
+_NOT_UTF8 = "is not UTF-8 text"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The rows of a manifest."""
+
+    location: str
+
+    def find(self) -> Iterator[Found]:
+        try:
+            for line, row in self._lines():
+                where = f"{self.location}, line {line},"
+                place = f"{PurePosixPath(self.location).name}, line {line}"
+                id = f"{files.stem(self.location)}:{line}"
+                if isinstance(row, str):
+                    yield where, Rejected(id=id, audio=place, reason=f"{self.location}, line {line}, {row}")
+                    continue
+                named = pick(row, "audio")
+                audio = named if isinstance(named, str) else place
+                yield attempt(where, as_text(pick(row, "id")) or id, audio, partial(self._clip, row, line, where))
+        except OSError as error:
+            raise InputError(f'the manifest "{self.location}" cannot be read: {error}') from error
+
+    def count(self) -> int:
+        return sum(1 for _ in self._lines())
+
+    def nothing(self) -> str:
+        return f'the manifest "{self.location}" has no rows'
+
+    def _lines(self) -> Iterator[_Line]:
+        is_table = PurePosixPath(self.location).suffix.lower() in (".csv", ".tsv")
+        return _table_rows(self.location) if is_table else _json_rows(self.location)
+
+    def _clip(self, row: Mapping[str, Any], line: int, where: str) -> Clip:
+        folder = files.parent(self.location)
+        if _is_text_alone(row):
+            id = as_text(pick(row, "id")) or f"{files.stem(self.location)}:{line}"
+            return Clip(
+                id=id, name=f"{PurePosixPath(self.location).name}, line {line}", audio=None, **facts(row, where)
+            )
+        audio = pick(row, "audio")
+        if not isinstance(audio, str):
+            known = ", ".join(f'"{name}"' for name in ALIASES["audio"])
+            hint = did_you_mean("audio", [str(key) for key in row])
+            raise InputError(f"{where} names no audio file{hint}: the column is called one of {known}")
+        known_facts = facts(row, where)
+        id = as_text(pick(row, "id")) or _id(audio, folder, known_facts["start"], known_facts["end"])
+        clip = Clip(id=id, name=audio, audio=files.audio_at(files.join(folder, audio)), **known_facts)
+        return with_times(clip, row, folder, where)
+
+
+def _is_text_alone(row: Mapping[str, Any]) -> bool:
+    """Whether a row has text and nothing that names audio, not even misspelt."""
+    if has_column(row, "audio") or pick(row, "text") is None:
+        return False
+    return "did you mean" not in did_you_mean("audio", [str(key) for key in row])
+
+
+def _json_rows(location: str) -> Iterator[_Line]:
+    with files.open_text(location, errors="surrogateescape") as file:
+        for line, text in enumerate(file, start=1):
+            if line == 1:
+                _refuse_binary(location, text)
+            if not text.strip():
+                continue
+            try:
+                row = json.loads(text)
+            except (json.JSONDecodeError, RecursionError) as error:
+                yield line, _NOT_UTF8 if _is_torn(text) else f"is not valid JSON: {getattr(error, 'msg', error)}"
+                continue
+            if _is_torn(text) or ("\\u" in text and _is_torn(json.dumps(row, ensure_ascii=False))):
+                yield line, _NOT_UTF8
+            else:
+                yield line, row if isinstance(row, dict) else 'is no JSON object such as {"audio": "a.wav"}'
+
+
+def _table_rows(location: str) -> Iterator[_Line]:
+    delimiter = "\t" if PurePosixPath(location).suffix.lower() == ".tsv" else ","
+    with files.open_text(location, newline="", errors="surrogateescape") as file:
+        reader = csv.DictReader(file, delimiter=delimiter, strict=True)
+        _refuse_binary(location, "".join(reader.fieldnames or ()))
+        while True:
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield reader.line_num, f"is not valid CSV: {error}"
+                continue
+            if None in row or None in row.values():
+                yield reader.line_num, f"has not the {len(reader.fieldnames or ())} columns of the header"
+            else:
+                yield reader.line_num, _NOT_UTF8 if _is_torn("".join(row.values())) else row
+
+
+def _refuse_binary(location: str, text: str) -> None:
+    """Raise InputError where the first line shows that the file is no text."""
+    if "\0" in text or _is_torn(text):
+        raise InputError(f"{location} is not UTF-8 text: its first line holds other bytes")
+
+
+def _is_torn(text: str) -> bool:
+    """Whether bytes that are no UTF-8 (or half a pair of UTF-16) hide in a text."""
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _id(audio: str, folder: str, start: float | None, end: float | None) -> str:
+    """The audio's path without its suffix, below the manifest's folder where it lies there, and the span."""
+    path = PurePosixPath(audio)
+    path = path.relative_to(folder) if path.is_relative_to(folder) else path
+    span = "" if start is None and end is None else f":{start or 0:g}-" + ("" if end is None else f"{end:g}")
+    return path.with_suffix("").as_posix() + span

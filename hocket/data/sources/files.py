@@ -24,14 +24,26 @@ def join(folder: str, name: str) -> str:
     return f"{folder.rstrip('/')}/{name}" if is_url(folder) else os.path.join(folder, name)
 
 
+def locate(folder: str, name: str) -> str:
+    """Like `join`, but a relative path that is not in the folder may lie where the job runs."""
+    location = join(folder, name)
+    there = is_url(location) or os.path.exists(location)
+    return location if there or not os.path.exists(name) else name
+
+
 def parent(location: str) -> str:
     """The folder that a file lies in."""
     return location.rpartition("/")[0] if is_url(location) else str(Path(location).parent)
 
 
+def base_name(location: str) -> str:
+    """The last part of a path."""
+    return PurePosixPath(location).name
+
+
 def stem(location: str) -> str:
-    """The last part of a path, without its suffix."""
-    return PurePosixPath(location).stem
+    """The last part of a path, without its suffix and .gz."""
+    return PurePosixPath(location.removesuffix(".gz")).stem
 
 
 def audio_at(location: str) -> Path | RemoteAudio:
@@ -78,3 +90,8 @@ def read_bytes(location: str) -> bytes:
     """All of a file. Raises OSError where it cannot be had."""
     with open_bytes(location) as file:
         return file.read()
+
+
+def is_torn(text: str) -> bool:
+    """Whether bytes that are no UTF-8 (read with "surrogateescape"), or half a pair of UTF-16, hide in a text."""
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)

@@ -30,7 +30,7 @@ class AudioFolder:
     location: str
 
     def find(self) -> Iterator[Found]:
-        names = self._names()
+        names = list_names(self.location)
         there = frozenset(names) if files.is_url(self.location) else None
         for name in names:
             if is_audio_name(name):
@@ -38,14 +38,11 @@ class AudioFolder:
                 yield attempt(where, _id(name), name, partial(file_clip, self.location, name, there))
 
     def count(self) -> int:
-        return sum(map(is_audio_name, self._names()))
+        return sum(map(is_audio_name, list_names(self.location)))
 
     def nothing(self) -> str:
         looked_for = ", ".join(sorted(AUDIO_SUFFIXES))
         return f'there is no audio in "{self.location}" or its subfolders (looked for {looked_for})'
-
-    def _names(self) -> list[str]:
-        return _remote_names(self.location) if files.is_url(self.location) else _local_names(self.location)
 
 
 @dataclass(frozen=True)
@@ -63,6 +60,11 @@ class AudioFile:
 
     def nothing(self) -> str:
         return f'there is no audio in "{self.location}"'
+
+
+def list_names(folder: str) -> list[str]:
+    """Every file below a folder by its relative path, sorted; hidden ones are left out."""
+    return _remote_names(folder) if files.is_url(folder) else _local_names(folder)
 
 
 def is_audio_name(name: str) -> bool:

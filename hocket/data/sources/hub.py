@@ -60,6 +60,7 @@ class Repository:
     config: str | None = None
     split: str | None = None
     streaming: bool = False
+    data_files: str | None = None
 
     @classmethod
     def parse(cls, address: str, streaming: bool) -> "Repository":
@@ -79,7 +80,9 @@ class Repository:
 
     def _load(self) -> Any:
         try:
-            return datasets.load_dataset(self.name, self.config, split=self.split, streaming=self.streaming)
+            return datasets.load_dataset(
+                self.name, self.config, split=self.split, streaming=self.streaming, data_files=self.data_files
+            )
         except _LOADING_ERRORS as error:
             said = " ".join(str(error).split())
             raise InputError(f'the Hugging Face dataset "{self.name}" does not load: {said}') from error
@@ -147,7 +150,7 @@ def _found(row: Mapping[str, Any], index: int, name: str, key: str, split: str |
     id = as_text(pick(row, "id")) or (f"{key}-{index:08d}" if key else f"{index:08d}")
 
     def make() -> Clip:
-        known = facts(row, where)
+        known = facts(row, where, has_own_audio=audio is not None)
         if audio is None and known["text"] is None:
             raise InputError(f"{where} has neither audio nor text")
         known["split"] = split or known["split"]
@@ -174,4 +177,7 @@ def _is_audio(feature: Any) -> bool:
 
 def _is_light(column: str, feature: Any) -> bool:
     """Whether a column is cheap to read for every row: single values, and words with their times."""
-    return isinstance(feature, datasets.Value | datasets.ClassLabel) or column in ALIASES["words"]
+    return isinstance(feature, datasets.Value | datasets.ClassLabel) or column in (
+        *ALIASES["words"],
+        *ALIASES["segments"],
+    )

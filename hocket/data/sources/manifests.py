@@ -24,7 +24,7 @@ from hocket.errors import InputError, did_you_mean
 
 MANIFEST_SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv")
 
-_Line = tuple[int, dict[str, Any] | str]
+Line = tuple[int, dict[str, Any] | str]
 """Line number, and the row or what is wrong with it."""
 
 _NOT_UTF8 = "is not UTF-8 text"
@@ -57,9 +57,9 @@ class Manifest:
     def nothing(self) -> str:
         return f'the manifest "{self.location}" has no rows'
 
-    def _lines(self) -> Iterator[_Line]:
-        is_table = PurePosixPath(self.location).suffix.lower() in (".csv", ".tsv")
-        return _table_rows(self.location) if is_table else _json_rows(self.location)
+    def _lines(self) -> Iterator[Line]:
+        is_table = manifest_suffix(self.location) in (".csv", ".tsv")
+        return _table_rows(self.location) if is_table else json_rows(self.location)
 
     def _clip(self, row: Mapping[str, Any], line: int, where: str) -> Clip:
         folder = files.parent(self.location)
@@ -79,6 +79,11 @@ class Manifest:
         return with_times(clip, row, folder, where)
 
 
+def manifest_suffix(location: str) -> str:
+    """The suffix of a file, below .gz where it is packed."""
+    return PurePosixPath(location.lower().removesuffix(".gz")).suffix
+
+
 def _is_text_alone(row: Mapping[str, Any]) -> bool:
     """Whether a row has text and nothing that names audio, not even misspelt."""
     if has_column(row, "audio") or pick(row, "text") is None:
@@ -86,7 +91,8 @@ def _is_text_alone(row: Mapping[str, Any]) -> bool:
     return "did you mean" not in did_you_mean("audio", [str(key) for key in row])
 
 
-def _json_rows(location: str) -> Iterator[_Line]:
+def json_rows(location: str) -> Iterator[Line]:
+    """The rows of JSON lines by line number. Raises InputError for a file that is no text, and OSError."""
     with files.open_text(location, errors="surrogateescape") as file:
         for line, text in enumerate(file, start=1):
             if line == 1:
@@ -96,16 +102,16 @@ def _json_rows(location: str) -> Iterator[_Line]:
             try:
                 row = json.loads(text)
             except (json.JSONDecodeError, RecursionError) as error:
-                yield line, _NOT_UTF8 if _is_torn(text) else f"is not valid JSON: {getattr(error, 'msg', error)}"
+                yield line, _NOT_UTF8 if files.is_torn(text) else f"is not valid JSON: {getattr(error, 'msg', error)}"
                 continue
-            if _is_torn(text) or ("\\u" in text and _is_torn(json.dumps(row, ensure_ascii=False))):
+            if files.is_torn(text) or ("\\u" in text and files.is_torn(json.dumps(row, ensure_ascii=False))):
                 yield line, _NOT_UTF8
             else:
                 yield line, row if isinstance(row, dict) else 'is no JSON object such as {"audio": "a.wav"}'
 
 
-def _table_rows(location: str) -> Iterator[_Line]:
-    delimiter = "\t" if PurePosixPath(location).suffix.lower() == ".tsv" else ","
+def _table_rows(location: str) -> Iterator[Line]:
+    delimiter = "\t" if manifest_suffix(location) == ".tsv" else ","
     with files.open_text(location, newline="", errors="surrogateescape") as file:
         reader = csv.DictReader(file, delimiter=delimiter, strict=True)
         _refuse_binary(location, "".join(reader.fieldnames or ()))
@@ -120,18 +126,13 @@ def _table_rows(location: str) -> Iterator[_Line]:
             if None in row or None in row.values():
                 yield reader.line_num, f"has not the {len(reader.fieldnames or ())} columns of the header"
             else:
-                yield reader.line_num, _NOT_UTF8 if _is_torn("".join(row.values())) else row
+                yield reader.line_num, _NOT_UTF8 if files.is_torn("".join(row.values())) else row
 
 
 def _refuse_binary(location: str, text: str) -> None:
     """Raise InputError where the first line shows that the file is no text."""
-    if "\0" in text or _is_torn(text):
+    if "\0" in text or files.is_torn(text):
         raise InputError(f"{location} is not UTF-8 text: its first line holds other bytes")
-
-
-def _is_torn(text: str) -> bool:
-    """Whether bytes that are no UTF-8 (or half a pair of UTF-16) hide in a text."""
-    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _id(audio: str, folder: str, start: float | None, end: float | None) -> str:

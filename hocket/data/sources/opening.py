@@ -1,19 +1,22 @@
 """Which kind of source a path, a URL or a name is."""
 
-from pathlib import Path, PurePosixPath
+import re
+from pathlib import Path
 
 from hocket.data.clips import Clip, Rejected
-from hocket.data.sources import files, hub
-from hocket.data.sources.folders import AudioFile, AudioFolder
+from hocket.data.sources import cut_sets, files, hub, kaldi, tars, texts
+from hocket.data.sources.folders import AudioFile, AudioFolder, is_audio_name, list_names
 from hocket.data.sources.listing import Listing, Source
-from hocket.data.sources.manifests import MANIFEST_SUFFIXES, Manifest
+from hocket.data.sources.manifests import MANIFEST_SUFFIXES, Manifest, manifest_suffix
 from hocket.errors import InputError
 
 BUNDLED = Path(__file__).parent.parent / "speech" / "manifest.jsonl"
 """Real speech with transcripts that travels with the package."""
 
-FOLDER_MANIFESTS = ("manifest.jsonl", "manifest.csv", "manifest.tsv")
+FOLDER_MANIFESTS = ("manifest.jsonl", "manifest.csv", "manifest.tsv", "cuts.jsonl", "cuts.jsonl.gz", "wav.scp")
 """A folder with one of these is read by it, so that texts and splits are not lost."""
+
+_HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(:[\w.-]+)?(@[\w.\[\]:%+-]+)?")
 
 
 def open_source(src: str | Path) -> Source:
@@ -43,15 +46,35 @@ def _listing(src: str) -> Listing:
         return hub.Repository.parse(src.removeprefix(hub.STREAM), streaming=True)
     if src.startswith(hub.HUB) and not src.startswith(hub.HUB + "datasets/"):
         return hub.Repository.parse(src, streaming=False)
-    if not files.exists(src):
-        raise InputError(f'there is no file or folder "{src}" to read audio from')
-    return _file(src) if files.is_file(src) else _folder(src)
+    if tars.is_tar_pattern(src) and any(mark in src for mark in "*?{["):
+        return tars.TarShards(src)
+    if files.is_file(src):
+        return _file(src)
+    if files.exists(src):
+        return _folder(src)
+    if _is_hub_name(src):
+        return hub.Repository.parse(src, streaming=False)
+    raise InputError(f'there is no file or folder "{src}" to read audio from')
+
+
+def _is_hub_name(src: str) -> bool:
+    is_file_name = is_audio_name(src) or texts.is_text_name(src) or manifest_suffix(src) in MANIFEST_SUFFIXES
+    return _HUB_NAME.fullmatch(src) is not None and not is_file_name
 
 
 def _file(location: str) -> Listing:
-    if PurePosixPath(location).suffix.lower() in MANIFEST_SUFFIXES:
-        return Manifest(location)
-    return AudioFile(location)
+    if tars.is_tar_pattern(location):
+        return tars.TarShards(location)
+    if texts.is_text_name(location):
+        return texts.TextFile(location)
+    if location.lower().endswith(".parquet"):
+        return hub.Repository("parquet", data_files=location, split="train")
+    if files.base_name(location) == kaldi.TABLE:
+        return kaldi.KaldiFolder(files.parent(location))
+    suffix = manifest_suffix(location)
+    if suffix == ".jsonl" and cut_sets.is_cut_set(location):
+        return cut_sets.CutSet(location)
+    return Manifest(location) if suffix in MANIFEST_SUFFIXES else AudioFile(location)
 
 
 def _folder(location: str) -> Listing:
@@ -61,5 +84,17 @@ def _folder(location: str) -> Listing:
         return hub.SavedDataset(location)
     for name in FOLDER_MANIFESTS:
         if files.is_file(files.join(location, name)):
-            return Manifest(files.join(location, name))
+            return _file(files.join(location, name))
+    return _folder_of(location, list_names(location))
+
+
+def _folder_of(location: str, names: list[str]) -> Listing:
+    """By what lies in it: audio before tar files, tables and texts."""
+    if not any(map(is_audio_name, names)):
+        if any(name.endswith(".tar") for name in names):
+            return tars.TarShards(files.join(location, "*.tar"))
+        if any(name.endswith(".parquet") for name in names):
+            return hub.Repository(location)
+        if any(map(texts.is_text_name, names)):
+            return texts.TextFolder(location)
     return AudioFolder(location)

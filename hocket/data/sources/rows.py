@@ -8,7 +8,7 @@ file of audio. `duration` is the clip's length; behind an `offset` or `start` wi
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from hocket.data.clips import canonical_split
@@ -26,7 +26,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "end": ("end",),
     "duration": ("duration",),
     "channel": ("channel",),
-    "words": ("words", "word_timestamps", "segments"),
+    "words": ("words", "word_timestamps"),
+    "segments": ("segments",),
     "textgrid": ("textgrid", "textgrid_filepath"),
     "ctm": ("ctm", "ctm_filepath", "word_level_ctm_filepath"),
 }
@@ -53,11 +54,14 @@ def as_text(value: Any) -> str | None:
     return (str(value).strip() or None) if value is not None else None
 
 
-def facts(row: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """What a row says, as the keywords of `Clip` without its id, name and audio. Raises InputError."""
-    start, end, seconds = _span(row, where)
+def facts(row: Mapping[str, Any], where: str, has_own_audio: bool = False) -> dict[str, Any]:
+    """What a row says, as the keywords of `Clip` without its id, name and audio. Raises InputError.
+
+    `has_own_audio`: the row holds its audio, so that a start and an end only tell where it was cut from.
+    """
+    start, end, seconds = (None, None, _seconds(row, "duration", where)) if has_own_audio else _span(row, where)
     split = as_text(pick(row, "split"))
-    words = row_words(pick(row, "words"), where)
+    words = row_words(row, where)
     return {
         "text": as_text(pick(row, "text")) or join_words(words),
         "words": words,
@@ -71,40 +75,55 @@ def facts(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     }
 
 
-def row_words(value: Any, where: str) -> tuple[Word, ...]:
+def row_words(row: Mapping[str, Any], where: str) -> tuple[Word, ...]:
     """The words of a row: a list of {"text" or "word", "start", "end"}, or Whisper's segments with such a list each.
 
-    A table holds the list as JSON. Raises InputError.
+    A table holds the list as JSON. A column of that name without times (a count, plain words) says nothing of them.
+    Raises InputError.
     """
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{where} has words that are not valid JSON: {error.msg}") from error
+    value = _decoded(pick(row, "words"), where)
     if isinstance(value, Mapping):
-        value = value.get("words") or value.get("segments") or []
-    if not isinstance(value, Iterable):
-        if value is None:
-            return ()
-        raise InputError(f'{where} has "{value}" for words, which should be a list')
-    return check_words(_words(value, where), where)
+        value = value.get("words") or _of_segments(value.get("segments")) or _rows_of_columns(value)
+    if value is None:
+        value = _of_segments(_decoded(pick(row, "segments"), where))
+    if not isinstance(value, list) or not any(isinstance(one, Mapping) for one in value):
+        return ()
+    return check_words((_word(one, where) for one in value), where)
 
 
-def _words(values: Iterable[Any], where: str) -> Iterator[Word]:
-    for value in values:
-        if isinstance(value, Mapping) and isinstance(value.get("words"), list):
-            yield from _words(value["words"], where)
-            continue
-        text = as_text(_under(value, "text"))
-        if text is None or _under(value, "start") is None or _under(value, "end") is None:
-            shape = '{"text": "hello", "start": 0.1, "end": 0.4}'
-            raise InputError(f"{where} has the word {value!r}, which should be like {shape}")
-        yield Word(
-            text=text,
-            start=number(_under(value, "start"), "the start of a word", where),
-            end=number(_under(value, "end"), "the end of a word", where),
-            stream=as_text(value.get("stream")) or "audio",
-        )
+def _decoded(value: Any, where: str) -> Any:
+    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where} has words that are not valid JSON: {error.msg}") from error
+
+
+def _of_segments(segments: Any) -> list[Any] | None:
+    """The words of Whisper's segments, where they have any."""
+    if not isinstance(segments, list):
+        return None
+    return [word for one in segments if isinstance(one, Mapping) for word in one.get("words") or ()]
+
+
+def _rows_of_columns(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """[{"text": "a", "start": 0}] of {"text": ["a"], "start": [0]}, which is how data sets store such lists."""
+    lists = {name: column for name, column in columns.items() if isinstance(column, list)}
+    return [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=False)]
+
+
+def _word(value: Any, where: str) -> Word:
+    text = as_text(_under(value, "text"))
+    if text is None or _under(value, "start") is None or _under(value, "end") is None:
+        shape = '{"text": "hello", "start": 0.1, "end": 0.4}'
+        raise InputError(f"{where} has the word {value!r}, which should be like {shape}")
+    return Word(
+        text=text,
+        start=number(_under(value, "start"), "the start of a word", where),
+        end=number(_under(value, "end"), "the end of a word", where),
+        stream=as_text(value.get("stream")) or "audio",
+    )
 
 
 def _under(value: Any, key: str) -> Any:
@@ -120,7 +139,7 @@ def _span(row: Mapping[str, Any], where: str) -> tuple[float | None, float | Non
         end = start + seconds
     if end is not None and end <= (start or 0.0):
         raise InputError(f"{where} ends ({end:g} s) before it starts ({start or 0:g} s)")
-    return start, end, seconds if end is None else None
+    return start, end, seconds if end is None else round(end - (start or 0.0), 6)
 
 
 def _seconds(row: Mapping[str, Any], column: str, where: str) -> float | None:

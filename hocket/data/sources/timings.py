@@ -40,9 +40,12 @@ def with_times(clip: Clip, row: Mapping[str, Any], folder: str, where: str) -> C
     return place_words(clip, words)
 
 
-def place_words(clip: Clip, words: Iterable[Word]) -> Clip:
-    """The clip with those of its file's words that begin in it; where it has no text, the words are its text."""
-    if clip.start is not None or clip.end is not None:
+def place_words(clip: Clip, words: Iterable[Word], of_file: bool = True) -> Clip:
+    """The clip with those of its file's words that begin in it; where it has no text, the words are its text.
+
+    `of_file`: the times count from the start of the file, not of the clip.
+    """
+    if of_file and (clip.start is not None or clip.end is not None):
         words = words_between(words, clip.start or 0.0, float("inf") if clip.end is None else clip.end)
     if clip.channel is not None:
         own = STREAMS[clip.channel] if clip.channel < len(STREAMS) else None

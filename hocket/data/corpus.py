@@ -1,207 +1,272 @@
-"""A corpus: codes, texts and speakers of many clips, mapped into memory, and the card that says what it is.
+"""A corpus: codes, texts and words of many segments, mapped into memory, and the card that says what it is.
 
     corpus/
       corpus.json                    the card, written last: a folder without it is no finished corpus
-      data-00000-of-00002.arrow …    shards of rows
+      data-00000.arrow …             shards of rows
       dataset_info.json, state.json  so that datasets.load_from_disk opens the folder too
       rejected.jsonl                 clips that could not be used, each with its reason
 
-Opening maps the shards (no reading); `corpus[i]` costs some microseconds and its codes are a view of the file.
+Opening reads the card and looks at the shards' sizes; a shard is mapped when it is first needed. `corpus[i]` costs
+some microseconds and its codes are a view of the file; `gather` reads the codes of many examples at about 1 µs each.
+A corpus behind a URL is copied into the cache folder first.
 
-Shapes: N examples, T frames, K levels.
+Shapes: N examples, T frames of an example, S frames of several, K levels.
 """
 
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import torch
 
 from hocket.codec import CodecIdentity
+from hocket.data.card import CorpusCard, ShardCard
 from hocket.data.clips import SPLITS
-from hocket.data.shards import Shard, write_json
+from hocket.data.places import Place, cache_folder, fetch
+from hocket.data.shards import AUDIO, Shard
+from hocket.data.words import Word
 from hocket.errors import InputError, did_you_mean
 
-CARD_FILE = "corpus.json"
 REJECTED_FILE = "rejected.jsonl"
-UNFINISHED_FOLDER = ".tokenizing"
-"""Folder inside an unfinished corpus that holds what is needed to go on."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShardCard:
-    """What the card knows of one shard."""
-
-    file: str
-    n_examples: int
-    n_bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class SplitCard:
-    """How much of the corpus one split holds."""
-
-    n_examples: int = 0
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class CorpusCard:
-    """What a corpus is: of which codec, from what, how much."""
-
-    codec: CodecIdentity
-    source: str
-    """Where the clips came from, as it was given."""
-    source_fingerprint: str
-    """Hash over the clips: ids, names, texts, splits, lengths."""
-    settings: dict[str, Any]
-    """The tokenising settings that shape the files."""
-    n_examples: int
-    seconds: float
-    splits: dict[str, SplitCard]
-    n_texts: int
-    """Examples with a text."""
-    n_rejected: int
-    """Clips that could not be used; rejected.jsonl names them."""
-    shards: list[ShardCard] = field(default_factory=list)
-    fingerprint: str
-    """Hash over the content of all shards and the codec's fingerprint."""
-
-    def save(self, folder: Path) -> None:
-        """Write corpus.json, whole or not at all."""
-        write_json(folder / CARD_FILE, asdict(self) | {"codec": self.codec.to_dict()})
-
-    @classmethod
-    def load(cls, folder: Path) -> "CorpusCard":
-        """Read corpus.json. Raises InputError where there is none or it is not one of ours."""
-        path = folder / CARD_FILE
-        _check_is_corpus(folder)
-        try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
-            stored["codec"] = CodecIdentity.from_dict(stored["codec"])
-            stored["splits"] = {name: SplitCard(**split) for name, split in stored["splits"].items()}
-            stored["shards"] = [ShardCard(**shard) for shard in stored["shards"]]
-            return cls(**{known.name: stored[known.name] for known in fields(cls)})
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f'"{path}" is not the card of a hocket corpus: {error!r}') from error
-
-
-def _check_is_corpus(folder: Path) -> None:
-    if (folder / CARD_FILE).is_file():
-        return
-    if not folder.exists():
-        raise InputError(f'there is no corpus "{folder}"')
-    if (folder / UNFINISHED_FOLDER).is_dir():
-        raise InputError(f'the corpus "{folder}" is unfinished: run the same `hocket tokenize` again to complete it')
-    raise InputError(f'"{folder}" is no corpus (it has no {CARD_FILE}); `hocket tokenize SRC DST` makes one')
 
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """One clip as a model meets it."""
+    """One segment as a model meets it."""
 
     id: str
     streams: dict[str, np.ndarray]
-    """Codes by stream name: {"audio": codes_TK}, uint16, a read-only view of the file."""
+    """Codes by stream name: {"audio": codes_TK}, uint16, read-only views of the file."""
     text: str | None
+    words: tuple[Word, ...]
+    """Words with times in seconds from the segment's start."""
     speaker: str | None
     language: str | None
     split: str
+    recording: str
+    """The clip that it was cut from."""
+    start: float
+    """Seconds into the recording."""
     duration: float
     """Seconds of audio."""
     audio: str
     """What the source called the audio."""
 
 
+class _Shards:
+    """The shards of a folder, each mapped when it is first needed."""
+
+    def __init__(self, folder: Path, cards: Sequence[ShardCard]):
+        self._folder, self._cards = folder, cards
+        self._mapped: list[Shard | None] = [None] * len(cards)
+        self.first_row = np.cumsum([0] + [card.n_examples for card in cards])
+        for card in cards:
+            _check_size(folder, card)
+
+    def __len__(self) -> int:
+        return len(self._cards)
+
+    def __getitem__(self, number: int) -> Shard:
+        shard = self._mapped[number]
+        if shard is None:
+            shard = self._mapped[number] = _map_shard(self._folder, self._cards[number])
+        return shard
+
+    def __getstate__(self) -> dict:
+        """Mapped files are mapped anew in another process."""
+        return self.__dict__ | {"_mapped": [None] * len(self._cards)}
+
+
 class Corpus(Sequence[Example]):
     """Examples of a corpus, or of one split of it, in the order of the source."""
 
-    def __init__(self, folder: Path, card: CorpusCard, shards: list[Shard], rows_N: np.ndarray):
-        self.folder, self.card = folder, card
-        self._shards = shards
-        self._first_row = np.cumsum([0] + [len(shard) for shard in shards])
-        self._rows_N = rows_N
+    def __init__(self, folder: Path, card: CorpusCard, shards: _Shards, rows_N: np.ndarray, levels: dict[str, int]):
+        self.folder, self.card, self.levels = folder, card, levels
+        self._shards, self._rows_N = shards, rows_N
 
     @classmethod
-    def open(cls, folder: str | Path, codec: CodecIdentity | None = None) -> "Corpus":
-        """Map a corpus into memory; with `codec`, refuse one of another codec.
+    def open(
+        cls, folder: str | Path, codec: CodecIdentity | None = None, levels: int | Mapping[str, int] | None = None
+    ) -> "Corpus":
+        """Map a corpus into memory.
 
-        Raises InputError for a folder that is no corpus, is unfinished or damaged, or holds another codec's codes.
+        Args:
+            folder: where it lies, also behind a URL of fsspec's.
+            codec: refuses a corpus whose stream "audio" is of another one.
+            levels: of each stream only so many of its first levels; a number is meant for "audio".
+
+        Raises:
+            InputError: no corpus, an unfinished or damaged one, one of another codec, or of fewer levels.
         """
-        folder = Path(folder)
-        card = CorpusCard.load(folder)
+        place = Place.at(folder)
+        card = CorpusCard.load(place)
         if codec is not None and codec.fingerprint != card.codec.fingerprint:
             raise InputError(f'the corpus "{folder}" is of {name_codec(card.codec)}, not of {name_codec(codec)}')
-        return cls(folder, card, [_map_shard(folder, shard) for shard in card.shards], np.arange(card.n_examples))
+        local = Path(place.root) if place.is_local else _copy(place, card)
+        wanted = {AUDIO: levels} if isinstance(levels, int) else dict(levels or {})
+        rows_N = np.arange(card.n_examples, dtype=np.int32)
+        return cls(local, card, _Shards(local, card.shards), rows_N, _cut(card, wanted, place.name))
 
     def __len__(self) -> int:
         return len(self._rows_N)
 
     def __getitem__(self, index: int) -> Example:  # pyright: ignore[reportIncompatibleMethodOverride]
         shard, row = self._locate(index)
-        names = ("id", "text", "speaker", "language", "split", "duration", "audio")
-        return Example(streams={"audio": shard.codes_TK(row)}, **{name: shard.value(row, name) for name in names})
+        names = ("id", "text", "speaker", "language", "split", "recording", "start", "duration", "audio")
+        streams = {name: shard.codes_TK(name, row)[:, :n] for name, n in self.levels.items()}
+        return Example(streams=streams, words=shard.words(row), **{name: shard.value(row, name) for name in names})
 
     def __repr__(self) -> str:
-        return f"Corpus({str(self.folder)!r}, {len(self)} examples of {self.card.codec.name})"
+        return f"Corpus({str(self.folder)!r}, {len(self)} examples of {', '.join(self.levels) or 'text'})"
+
+    def codes(self, stream: str, index: int) -> torch.Tensor:
+        """Codes of one example, a uint16 tensor [T, K] over the bytes of the file."""
+        shard, row = self._locate(index)
+        offsets = shard.block(stream)[1]
+        return shard.tensor(stream)[offsets[row] : offsets[row + 1], : self.levels[stream]]
+
+    def gather(
+        self, stream: str, indices: np.ndarray, start: np.ndarray | None = None, stop: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Codes of many examples one after the other, uint16 [S, K]; of each only frames `start` to `stop`, if given."""
+        rows = self._rows_N[indices]
+        numbers = np.searchsorted(self._shards.first_row, rows, side="right") - 1
+        local = (rows - self._shards.first_row[numbers]).tolist()
+        bounds = [(None, None)] * len(local) if start is None or stop is None else zip(start.tolist(), stop.tolist())
+        n_levels, pieces = self.levels[stream], []
+        for number, row, (first, last) in zip(numbers.tolist(), local, bounds, strict=True):
+            codes_SK, offsets = self._shards[number].block(stream)
+            begin = int(offsets[row])
+            end = int(offsets[row + 1]) if last is None else begin + last
+            pieces.append(codes_SK[begin + (first or 0) : end])
+        if not pieces:
+            return np.zeros((0, n_levels), np.uint16)
+        packed_SK = np.concatenate(pieces)
+        return packed_SK if packed_SK.shape[1] == n_levels else packed_SK[:, :n_levels]
+
+    def words(self, index: int) -> tuple[Word, ...]:
+        """The words of one example."""
+        shard, row = self._locate(index)
+        return shard.words(row)
+
+    def id(self, index: int) -> str:
+        """The id of one example."""
+        shard, row = self._locate(index)
+        return shard.value(row, "id")
+
+    def text(self, index: int) -> str | None:
+        """The text of one example."""
+        shard, row = self._locate(index)
+        return shard.value(row, "text")
 
     def _locate(self, index: int) -> tuple[Shard, int]:
         row = int(self._rows_N[index])
-        number = int(np.searchsorted(self._first_row, row, side="right")) - 1
-        return self._shards[number], row - int(self._first_row[number])
+        number = int(np.searchsorted(self._shards.first_row, row, side="right")) - 1
+        return self._shards[number], row - int(self._shards.first_row[number])
+
+    @property
+    def streams(self) -> dict[str, CodecIdentity]:
+        """The codec of each stream of codes, cut to the levels that are read."""
+        return {name: self.card.streams[name].with_levels(n) for name, n in self.levels.items()}
 
     @property
     def lengths(self) -> dict[str, np.ndarray]:
         """Frames of each example by stream, int64 [N]."""
-        per_shard = [np.diff(shard.offsets).astype(np.int64) for shard in self._shards]
-        return {"audio": np.concatenate([np.zeros(0, np.int64), *per_shard])[self._rows_N]}
+        return {name: self._per_row(lambda shard, name=name: np.diff(shard.block(name)[1])) for name in self.levels}
+
+    @property
+    def has_text(self) -> np.ndarray:
+        """Which examples have a text, bool [N]."""
+        return self._per_row(lambda shard: shard.column("text").is_valid().to_numpy(zero_copy_only=False)) > 0
+
+    @property
+    def n_words(self) -> np.ndarray:
+        """How many words with times each example has, int64 [N]."""
+        return self._per_row(lambda shard: shard.n_words_N)
+
+    @property
+    def durations(self) -> np.ndarray:
+        """Seconds of audio of each example, float64 [N]."""
+        return self._per_row(lambda shard: shard.column("duration").to_numpy(), np.float64)
 
     def split(self, name: str) -> "Corpus":
         """The examples of train, valid or test; possibly none."""
         if name not in SPLITS:
             raise InputError(f'a corpus has no split "{name}"{did_you_mean(name, SPLITS)}')
-        chosen_N = np.array(self._column("split"), dtype=object) == name
-        return Corpus(self.folder, self.card, self._shards, self._rows_N[chosen_N])
+        mine = self._per_row(lambda shard: _equals(shard.column("split"), name)) > 0
+        return Corpus(self.folder, self.card, self._shards, self._rows_N[mine], self.levels)
 
     def texts(self, split: str | None = None) -> Iterator[str]:
         """The texts there are, of one split or of all examples."""
         examples = self.split(split) if split else self
-        return (text for text in examples._column("text") if text is not None)
+        for shard, rows in examples._by_shard():
+            yield from (text for text in shard.column("text").take(pa.array(rows)).to_pylist() if text is not None)
 
-    @property
-    def durations(self) -> np.ndarray:
-        """Seconds of audio of each example, float64 [N]."""
-        return np.array(self._column("duration"), np.float64)
-
-    def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def blocks(self, stream: str = AUDIO) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """For each shard its codes [S, K] and which of these frames belong to this view, bool [S]."""
-        for number, shard in enumerate(self._shards):
-            first, last = self._first_row[number : number + 2]
-            mine = np.isin(np.arange(first, last), self._rows_N)
-            yield shard.codes_SK, np.repeat(mine, np.diff(shard.offsets))
+        for shard, rows in self._by_shard():
+            codes_SK, offsets = shard.block(stream)
+            mine = np.zeros(len(shard), bool)
+            mine[rows] = True
+            yield codes_SK[:, : self.levels[stream]], np.repeat(mine, np.diff(offsets))
 
-    def _column(self, name: str) -> list:
-        values = [value for shard in self._shards for value in shard.column(name)]
-        return [values[row] for row in self._rows_N]
+    def _by_shard(self) -> Iterator[tuple[Shard, np.ndarray]]:
+        """Each shard that this view meets, with its own rows of it, in order."""
+        first_row = self._shards.first_row
+        cuts = np.searchsorted(self._rows_N, first_row)
+        for number in range(len(self._shards)):
+            if cuts[number] < cuts[number + 1]:
+                yield self._shards[number], self._rows_N[cuts[number] : cuts[number + 1]] - first_row[number]
 
-
-def _map_shard(folder: Path, card: ShardCard) -> Shard:
-    path = folder / card.file
-    n_bytes = path.stat().st_size if path.is_file() else 0
-    if n_bytes != card.n_bytes:
-        state = f"has {n_bytes:,} bytes instead of {card.n_bytes:,}" if n_bytes else "is missing or empty"
-        raise InputError(f'the corpus "{folder}" is damaged: {card.file} {state}')
-    try:
-        return Shard.map(path)
-    except pa.ArrowInvalid as error:
-        raise InputError(f'the corpus "{folder}" is damaged: {card.file} is no Arrow stream') from error
+    def _per_row(self, values, dtype=np.int64) -> np.ndarray:
+        """`values(shard)`, one a row of the shard, for the rows of this view."""
+        parts = [np.asarray(values(shard), dtype)[rows] for shard, rows in self._by_shard()]
+        return np.concatenate([np.zeros(0, dtype), *parts])
 
 
 def name_codec(codec: CodecIdentity) -> str:
     """A codec for a message: name, levels, rate and the start of its fingerprint."""
     rate = float(codec.frame_rate)
     return f'codec "{codec.name}" ({codec.levels} levels at {rate:g} Hz, fingerprint {codec.fingerprint[:8]})'
+
+
+def _equals(column: pa.Array, value: str) -> np.ndarray:
+    equal = cast(pa.BooleanArray, pc.equal(column, value))  # pyright: ignore[reportAttributeAccessIssue]
+    return equal.to_numpy(zero_copy_only=False)
+
+
+def _cut(card: CorpusCard, wanted: Mapping[str, int], name: str) -> dict[str, int]:
+    """Levels of each stream that are read."""
+    for stream, n in wanted.items():
+        if stream not in card.streams:
+            have = ", ".join(sorted(card.streams)) or "none"
+            raise InputError(f'the corpus "{name}" has no stream "{stream}" to take {n} levels of (it has {have})')
+        card.streams[stream].with_levels(n)
+    return card.levels | dict(wanted)
+
+
+def _copy(place: Place, card: CorpusCard) -> Path:
+    """A copy of a remote corpus in the cache, in a folder of its own content."""
+    folder = cache_folder() / "corpora" / card.fingerprint[:16]
+    for shard in card.shards:
+        fetch(place, shard.file, folder)
+    return folder
+
+
+def _check_size(folder: Path, card: ShardCard) -> None:
+    path = folder / card.file
+    n_bytes = path.stat().st_size if path.is_file() else 0
+    if n_bytes != card.n_bytes:
+        state = f"has {n_bytes:,} bytes instead of {card.n_bytes:,}" if n_bytes else "is missing or empty"
+        raise InputError(f'the corpus "{folder}" is damaged: {card.file} {state}')
+
+
+def _map_shard(folder: Path, card: ShardCard) -> Shard:
+    try:
+        return Shard.map(folder / card.file)
+    except (pa.ArrowInvalid, StopIteration) as error:
+        raise InputError(f'the corpus "{folder}" is damaged: {card.file} is no Arrow stream') from error

@@ -42,7 +42,7 @@ class CorpusStatistics:
 
 def describe(corpus: Corpus) -> CorpusStatistics:
     """Count codes and durations of all examples in the view."""
-    sizes = corpus.card.codec.codebook_sizes
+    sizes = corpus.streams["audio"].codebook_sizes
     durations = corpus.durations
     counts, _ = np.histogram(durations, bins=[*DURATION_EDGES, np.inf])
     return CorpusStatistics(

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from energy_codec import EnergyCodec
 
-from hocket.data import Corpus, describe, tokenize
+from hocket.data import Corpus, Settings, describe, tokenize
 from hocket.data.shards import Row, Shard, shard_bytes
+from hocket.data.words import Word
 from hocket.errors import InputError
 
 
 @pytest.fixture
 def built(folder, tmp_path, codec) -> Path:
-    tokenize(folder, tmp_path / "corpus", codec, batch_seconds=1.0, shard_seconds=1.5)
+    tokenize(folder, tmp_path / "corpus", codec, settings=Settings(batch_seconds=1.0, shard_seconds=1.5))
     return tmp_path / "corpus"
 
 
@@ -78,21 +79,53 @@ def test_entropy_of_equal_frequencies_is_the_logarithm_of_their_number(tmp_path,
 
 
 def test_shard_of_no_rows_can_be_read(tmp_path):
-    (tmp_path / "x.arrow").write_bytes(shard_bytes([], levels=4))
+    (tmp_path / "x.arrow").write_bytes(shard_bytes([], {"audio": 4, "user": 2}))
     shard = Shard.map(tmp_path / "x.arrow")
     assert len(shard) == 0
-    assert shard.codes_SK.shape == (0, 4)
+    assert [shard.block(name)[0].shape for name in ("audio", "user")] == [(0, 4), (0, 2)]
 
 
 def test_shard_keeps_large_codes(tmp_path):
     codes_TK = np.array([[65535, 0], [1, 2]], np.uint16)
+    words = (Word(text="é", start=0.1, end=0.25),)
     row = Row(
-        id="x", codes_TK=codes_TK, text="é", speaker=None, language=None, split="train", duration=1.5, audio="x.wav"
+        id="x", streams={"audio": codes_TK}, text="é", words=words, split="train", recording="x", duration=1.5, audio="x"
     )
-    (tmp_path / "x.arrow").write_bytes(shard_bytes([row, row], levels=2))
+    (tmp_path / "x.arrow").write_bytes(shard_bytes([row, row], {"audio": 2}))
     shard = Shard.map(tmp_path / "x.arrow")
-    np.testing.assert_array_equal(shard.codes_TK(1), codes_TK)
-    assert shard.value(1, "text") == "é"
+    np.testing.assert_array_equal(shard.codes_TK("audio", 1), codes_TK)
+    assert (shard.value(1, "text"), shard.words(1)) == ("é", words)
+
+
+def test_fewer_levels_on_request(built):
+    whole, cut = Corpus.open(built), Corpus.open(built, levels=2)
+    np.testing.assert_array_equal(cut[1].streams["audio"], whole[1].streams["audio"][:, :2])
+    np.testing.assert_array_equal(cut.codes("audio", 1), whole.codes("audio", 1)[:, :2])
+    np.testing.assert_array_equal(cut.gather("audio", np.array([4, 1])), whole.gather("audio", np.array([4, 1]))[:, :2])
+    assert cut.streams["audio"].levels == 2
+    with pytest.raises(InputError, match="levels 1 to 3"):
+        Corpus.open(built, levels=4)
+
+
+def test_many_examples_at_once(built):
+    corpus = Corpus.open(built).split("train")
+    indices = np.array([3, 0, 2])
+    codes = [corpus[i].streams["audio"] for i in indices]
+    np.testing.assert_array_equal(corpus.gather("audio", indices), np.concatenate(codes))
+    start, stop = np.array([1, 0, 2]), np.array([4, 0, 5])
+    parts = [codes_TK[a:b] for codes_TK, a, b in zip(codes, start, stop, strict=True)]
+    np.testing.assert_array_equal(corpus.gather("audio", indices, start, stop), np.concatenate(parts))
+    assert corpus.codes("audio", 3).data_ptr() == corpus.codes("audio", 3).data_ptr()
+
+
+def test_a_corpus_behind_a_url(folder, built, codec, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOCKET_CACHE", str(tmp_path / "cache"))
+    card = tokenize(folder, "memory://corpora/noise", codec, settings=Settings(batch_seconds=1.0, shard_seconds=1.5))
+    corpus = Corpus.open("memory://corpora/noise")
+    assert corpus.card == card
+    np.testing.assert_array_equal(corpus[4].streams["audio"], Corpus.open(built)[4].streams["audio"])
+    with pytest.raises(InputError, match='no corpus "memory://corpora/other"'):
+        Corpus.open("memory://corpora/other")
 
 
 def test_another_codec_is_refused_with_both_names(built):
@@ -115,11 +148,11 @@ def test_a_damaged_corpus(built):
     shard = next(built.glob("data-00001*"))
     content = shard.read_bytes()
     shard.write_bytes(content[:-10])
-    with pytest.raises(InputError, match=r"is damaged: data-00001-of-00004.arrow has .* bytes instead of"):
+    with pytest.raises(InputError, match=r"is damaged: data-00001.arrow has .* bytes instead of"):
         Corpus.open(built)
     shard.write_bytes(b"\0" * len(content))
     with pytest.raises(InputError, match=r"is damaged: .* is no Arrow stream"):
-        Corpus.open(built)
+        Corpus.open(built)[3]
     shard.unlink()
     with pytest.raises(InputError, match="is missing"):
         Corpus.open(built)

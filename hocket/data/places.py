@@ -1,0 +1,108 @@
+"""Folders on this machine and behind a URL, through fsspec: s3://bucket/corpus, hf://datasets/user/name, memory://x.
+
+A file is written whole or not at all. On this machine that is a file aside, flushed to disk and renamed; an object
+store shows an object only when all of it is there, so that there one write does.
+"""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from fsspec.core import url_to_fs
+
+from hocket.errors import InputError
+
+CACHE_VARIABLE = "HOCKET_CACHE"
+"""Names the folder for copies of what lies behind a URL; ~/.cache/hocket where it is not set."""
+
+
+def is_url(path: str | Path) -> bool:
+    """Whether a path names a file system of fsspec's, as memory://a or s3://bucket/a do."""
+    return "://" in str(path)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder and how its files are read and written; names are relative to it and may hold slashes."""
+
+    name: str
+    """As it was given."""
+    files: Any  # fsspec.AbstractFileSystem
+    root: str
+    is_local: bool
+
+    @classmethod
+    def at(cls, path: str | Path) -> "Place":
+        """Raises InputError for a URL that fsspec does not know or whose package is missing."""
+        if not is_url(path):
+            return cls(str(path), fsspec.filesystem("file"), str(path), True)
+        try:
+            files, root = url_to_fs(str(path))
+        except (ImportError, ValueError) as error:
+            raise InputError(f'"{path}" cannot be opened: {error}') from error
+        return cls(str(path), files, root.rstrip("/"), files.protocol in ("file", ("file", "local")))
+
+    def path(self, name: str = "") -> str:
+        """Of a file, for the file system."""
+        return f"{self.root}/{name}" if name else self.root
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a file, or None where there is none."""
+        try:
+            return self.files.cat_file(self.path(name))
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, content: bytes, aside: str = "") -> None:
+        """Write a whole file or none. `aside`: the folder for what is not whole yet."""
+        if not self.is_local:
+            self.files.pipe_file(self.path(name), content)
+            return
+        path = Path(self.path(name))
+        partial = (Path(self.path(aside)) if aside else path.parent) / f"{path.name}.partial"
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file or folder."""
+        return self.files.exists(self.path(name))
+
+    def is_file(self) -> bool:
+        return self.files.isfile(self.root)
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing in it, or no such folder."""
+        return not self.files.exists(self.root) or not self.files.ls(self.root, detail=False)
+
+    def make(self, name: str = "") -> None:
+        """Make a folder and those above it."""
+        self.files.makedirs(self.path(name), exist_ok=True)
+
+    def remove(self, name: str = "") -> None:
+        """Take away a file or a whole folder, where it is there."""
+        if self.files.exists(self.path(name)):
+            self.files.rm(self.path(name), recursive=True)
+
+
+def cache_folder() -> Path:
+    """Where copies of remote files are kept."""
+    return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "hocket")
+
+
+def fetch(place: Place, name: str, folder: Path) -> Path:
+    """A copy of a remote file in a local folder, made where there is none of the same size."""
+    target = folder / name
+    if target.is_file() and target.stat().st_size == place.files.size(place.path(name)):
+        return target
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    with place.files.open(place.path(name), "rb") as remote, partial.open("wb") as local:
+        shutil.copyfileobj(remote, local)
+    os.replace(partial, target)
+    return target

@@ -1,0 +1,139 @@
+"""Reading ahead: clips are decoded and prepared in other threads or processes while the codec is at work.
+
+    runs ──blocks of 10 minutes of audio──▶ workers: prepare(clip) ──▶ segments of a block, in order
+
+Two blocks are in memory at most, one being encoded while the next is read: 77 MB at 16 kHz. A clip whose decoder
+crashes a worker is tried twice more in a process of its own, and is then rejected by name; the others go on.
+"""
+
+import multiprocessing
+import os
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from types import TracebackType
+
+import torch
+
+from hocket.data.clips import Clip, Rejected
+from hocket.data.preparing import Preparation, Segment, StreamAudio, prepare
+from hocket.data.tokenizing.runs import Item, Run
+
+BLOCK_SECONDS = 600.0
+MAX_WORKERS = 8
+TRIES_ALONE = 2
+
+Prepared = list[Segment | Rejected]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Part of a run that is read at once."""
+
+    run: Run
+    first: int
+    stop: int
+
+    @property
+    def items(self) -> list[Item]:
+        return self.run.items[self.first : self.stop]
+
+    @property
+    def is_last(self) -> bool:
+        """Of its run."""
+        return self.stop == len(self.run.items)
+
+    @property
+    def seconds(self) -> float:
+        """As stated."""
+        return sum(self.run.seconds[self.first : self.stop])
+
+
+class Reader:
+    """Prepares clips with `n_workers` processes, or with threads of this process where that is 0."""
+
+    def __init__(self, streams: Sequence[StreamAudio], preparation: Preparation, n_workers: int = 0):
+        self._task = (tuple(streams), preparation)
+        self._n_workers = n_workers
+        self._pool = self._open()
+
+    def __enter__(self) -> "Reader":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        self._pool.shutdown(wait=kind is None, cancel_futures=True)
+
+    def read(self, blocks: Iterable[Block]) -> Iterator[tuple[Block, list[Prepared]]]:
+        """Yield each block with what became of each of its clips, the next block being read meanwhile."""
+        waiting: deque[tuple[Block, list[Future]]] = deque()
+        for block in blocks:
+            waiting.append((block, [self._submit(item) for item in block.items]))
+            if len(waiting) > 1:
+                yield self._results(*waiting.popleft())
+        while waiting:
+            yield self._results(*waiting.popleft())
+
+    def _submit(self, item: Item) -> Future:
+        try:
+            return self._pool.submit(_prepare, item, *self._task)
+        except BrokenProcessPool:
+            self._pool = self._open()
+            return self._pool.submit(_prepare, item, *self._task)
+
+    def _results(self, block: Block, futures: list[Future]) -> tuple[Block, list[Prepared]]:
+        try:
+            return block, [future.result() for future in futures]
+        except BrokenProcessPool:
+            return block, [self._alone(item) for item in block.items]
+
+    def _alone(self, item: Item) -> Prepared:
+        """A clip in a process of its own, after a crash."""
+        for _ in range(TRIES_ALONE):
+            with _process_pool(1) as pool:
+                try:
+                    return pool.submit(_prepare, item, *self._task).result()
+                except BrokenProcessPool:
+                    continue
+        reason = f"reading it crashed the worker process {1 + TRIES_ALONE} times"
+        return [Rejected(id=item.id, audio=item.name if isinstance(item, Clip) else item.audio, reason=reason)]
+
+    def _open(self) -> Executor:
+        if self._n_workers:
+            return _process_pool(self._n_workers)
+        return ThreadPoolExecutor(min(MAX_WORKERS, os.cpu_count() or 1))
+
+
+def cut_blocks(runs: Iterable[Run]) -> Iterator[Block]:
+    """Each run as blocks of at most `BLOCK_SECONDS`, and at least one clip."""
+    for run in runs:
+        first, filled = 0, 0.0
+        for index, seconds in enumerate(run.seconds):
+            if index > first and filled + seconds > BLOCK_SECONDS:
+                yield Block(run, first, index)
+                first, filled = index, 0.0
+            filled += seconds
+        yield Block(run, first, len(run.items))
+
+
+def default_workers(n_clips: int | None) -> int:
+    """Processes worth their start: none for a few clips."""
+    return 0 if n_clips is not None and n_clips < 512 else min(MAX_WORKERS, os.cpu_count() or 1)
+
+
+def _process_pool(n_workers: int) -> ProcessPoolExecutor:
+    method = "forkserver" if sys.platform == "linux" else "spawn"
+    context = multiprocessing.get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload([__name__])
+    return ProcessPoolExecutor(n_workers, mp_context=context, initializer=_one_thread)
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _prepare(item: Item, streams: Sequence[StreamAudio], preparation: Preparation) -> Prepared:
+    return [item] if isinstance(item, Rejected) else list(prepare(item, streams, preparation))

@@ -1,26 +1,25 @@
 """A clip is one stretch of recorded audio with what is known about it; its samples are read only when asked for.
 
 Reading seeks to `start`, so that an hour-long file cut into a thousand clips is not decoded a thousand times, mixes
-channels down to mono and resamples. libsndfile does the decoding (wav, flac, ogg, opus, mp3, aiff and more), from
-a path or from the bytes that a Hugging Face dataset stores, so neither ffmpeg nor torchcodec is needed.
+channels down to mono and resamples. The audio lies at a path, in the bytes that a Hugging Face dataset or a tar file
+stores, or behind a URL; `decoding` turns it into samples.
 
 Shapes: T samples.
 """
 
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any
 
 import fsspec
-import numpy as np
-import soundfile
 import torch
 
 from hocket.codec.audio import resample
+from hocket.data.decoding import AudioSource, decode, probe
+from hocket.data.decoding import BadAudio as BadAudio
 from hocket.data.words import Word
 from hocket.errors import InputError, did_you_mean
 
@@ -28,22 +27,11 @@ SPLITS = ("train", "valid", "test")
 VALID_SHARE = 0.05
 """Share of the clips without a split of their own that is held out."""
 
-END_TOLERANCE = 0.1
-"""Seconds by which a clip's `end` may lie behind the end of its file (manifests round)."""
-
 _SPLIT_NAMES = {
     "train": "train", "training": "train",
     "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid", "eval": "valid",
     "test": "test",
 }  # fmt: skip
-
-
-class BadAudio(InputError):
-    """One clip whose audio cannot be used: `name` says which one, `reason` why."""
-
-    def __init__(self, name: str, reason: str):
-        super().__init__(f'"{name}" cannot be used: {reason}')
-        self.name, self.reason = name, reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +42,6 @@ class Rejected:
     audio: str
     """What the source called the audio."""
     reason: str
-
-
-class AudioSource(Protocol):
-    """Where encoded audio comes from, other than a path on this machine; it is pickled on its way to a worker."""
-
-    def file(self) -> Path | BinaryIO | None:
-        """The encoded audio, or None where there is none. Raises OSError where it cannot be had."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -130,56 +110,12 @@ class Clip:
 
     def probe(self) -> float:
         """Seconds of audio by the file's header alone. Raises BadAudio."""
-        with self._open() as file:
-            first, last = self._span(file)
-            return (last - first) / file.samplerate
+        return probe(self)
 
     def read(self, sample_rate: int) -> torch.Tensor:
         """`wav_T`, float32, mono, at `sample_rate` Hz. Raises BadAudio."""
-        with self._open() as file:
-            first, last = self._span(file)
-            file.seek(first)
-            wav_TC = file.read(last - first, dtype="float32", always_2d=True)
-            native_rate = file.samplerate
-        if not len(wav_TC):
-            raise BadAudio(self.name, "it holds no samples")
-        if not np.isfinite(wav_TC).all():
-            raise BadAudio(self.name, "it holds samples that are not finite (NaN or infinity)")
-        return resample(torch.from_numpy(wav_TC.mean(axis=1)), native_rate, sample_rate)
-
-    @contextmanager
-    def _open(self) -> Iterator[soundfile.SoundFile]:
-        try:
-            with soundfile.SoundFile(self._encoded()) as file:
-                yield file
-        except soundfile.LibsndfileError as error:
-            reason = error.error_string.strip().rstrip(".")
-            raise BadAudio(self.name, f"it is not audio that can be read (libsndfile: {reason})") from error
-
-    def _encoded(self) -> Path | BinaryIO:
-        if self.audio is None:
-            raise BadAudio(self.name, "it is text without audio")
-        file = self.audio if isinstance(self.audio, Path) else self.audio.file()
-        if file is None:
-            raise BadAudio(self.name, "its row holds neither audio bytes nor a path")
-        if isinstance(file, Path):
-            if not file.is_file():
-                raise BadAudio(self.name, f"there is no file {file}")
-            if file.stat().st_size == 0:
-                raise BadAudio(self.name, "the file is empty (0 bytes)")
-        return file
-
-    def _span(self, file: soundfile.SoundFile) -> tuple[int, int]:
-        """First and last sample (exclusive) at the file's own rate."""
-        rate, total = file.samplerate, file.frames
-        first = round((self.start or 0.0) * rate)
-        last = total if self.end is None else round(self.end * rate)
-        if total == 0:
-            raise BadAudio(self.name, "it holds no samples")
-        if first >= total or last > total + END_TOLERANCE * rate:
-            wanted = f"start {self.start or 0:g} s, end {self.end:g} s" if self.end else f"start {self.start:g} s"
-            raise BadAudio(self.name, f"the clip ({wanted}) lies outside its file of {total / rate:.3f} s")
-        return first, min(last, total)
+        wav_CT, native_rate = decode(self)
+        return resample(torch.from_numpy(wav_CT.mean(axis=0)), native_rate, sample_rate)
 
 
 def canonical_split(name: str, where: str) -> str:

@@ -9,7 +9,6 @@ that is transformed or piped on the way is not recorded sound: both are refused,
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import PurePosixPath
 from typing import Any
 
 from hocket.data.clips import Clip, Rejected
@@ -35,9 +34,9 @@ class CutSet:
     def find(self) -> Iterator[Found]:
         for line, row in json_rows(self.location):
             where = f"{self.location}, line {line},"
-            id = f"{PurePosixPath(self.location).name}:{line}"
+            id = f"{files.stem(self.location)}:{line}"
             if isinstance(row, str):
-                yield where, Rejected(id=id, audio=id, reason=f"{self.location}, line {line}, {row}")
+                yield where, Rejected(id=id, audio=id, reason=f"{where} {row}")
             else:
                 id = as_text(row.get("id")) or id
                 yield attempt(where, id, id, partial(_clip, row, files.parent(self.location), where))
@@ -52,7 +51,8 @@ class CutSet:
 def is_cut_set(location: str) -> bool:
     """Whether the first row of a file of JSON lines is a cut."""
     for _, row in json_rows(location):
-        return isinstance(row, dict) and str(row.get("type", "")).endswith("Cut") and "duration" in row
+        is_row = isinstance(row, dict) and str(row.get("type", "")).endswith("Cut")
+        return is_row and ("duration" in row or "tracks" in row)
     return False
 
 

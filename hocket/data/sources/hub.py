@@ -7,6 +7,8 @@
 
 Audio stays encoded (`decode=False`), so torchcodec is not needed. A data set that is mapped from disk gives its
 clips by row number; a streamed one brings the bytes with the row. One without audio but with text is text alone.
+A repository that is a folder of audio files is read row by row in any case where torchcodec lacks: `datasets` cannot
+write its paths to its cache then.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -70,26 +72,29 @@ class Repository:
         return cls(name, config or None, split or None, streaming)
 
     def find(self) -> Iterator[Found]:
-        yield from _find(self._load(), self.name, self.split)
+        yield from _find(self._load(self.streaming), self.name, self.split)
 
     def count(self) -> int | None:
-        return None if self.streaming else _count(self._load())
+        return None if self.streaming else _count(self._load(self.streaming))
 
     def nothing(self) -> str:
         return f'the data set "{self.name}" has no rows'
 
-    def _load(self) -> Any:
+    def _load(self, streaming: bool) -> Any:
         try:
             return datasets.load_dataset(
-                self.name, self.config, split=self.split, streaming=self.streaming, data_files=self.data_files
+                self.name, self.config, split=self.split, streaming=streaming, data_files=self.data_files
             )
         except _LOADING_ERRORS as error:
+            if isinstance(error.__cause__, ImportError) and not streaming:
+                return self._load(streaming=True)
             said = " ".join(str(error).split())
             raise InputError(f'the Hugging Face dataset "{self.name}" does not load: {said}') from error
 
 
-def _count(loaded: Any) -> int:
-    return sum(map(len, loaded.values())) if isinstance(loaded, dict) else len(loaded)
+def _count(loaded: Any) -> int | None:
+    parts = list(loaded.values()) if isinstance(loaded, dict) else [loaded]
+    return None if isinstance(parts[0], datasets.IterableDataset) else sum(map(len, parts))
 
 
 def _find(loaded: Any, name: str, split: str | None = None) -> Iterator[Found]:
@@ -126,7 +131,7 @@ def _streamed_rows(dataset: Any, name: str, key: str, split: str | None) -> Iter
     features = dataset.features or _features_by_rows(dataset)
     column = _audio_column(features, name)
     if column:
-        dataset = dataset.cast_column(column, datasets.Audio(decode=False))
+        dataset = _undecoded(dataset, column)
     for index, row in enumerate(dataset):
         light = {other: value for other, value in row.items() if _is_light(other, features.get(other))}
         yield _found(light, index, name, key, split, _held(row[column]) if column else None)
@@ -137,11 +142,24 @@ def _features_by_rows(dataset: Any) -> Mapping[str, Any]:
     return datasets.Dataset.from_list(list(dataset.take(8))).features
 
 
-def _held(stored: Mapping[str, Any] | None) -> Path | AudioSource:
+def _undecoded(dataset: Any, column: str) -> Any:
+    """The stream with its audio as it is stored: bytes and path, or, of a folder of audio, the path alone.
+
+    `datasets` puts a path into an Audio feature with torchcodec only.
+    """
+    stored = dataset.cast_column(column, datasets.Audio(decode=False))
+    try:
+        next(iter(stored.take(1)), None)
+    except ImportError:
+        return dataset.cast_column(column, datasets.Value("string"))
+    return stored
+
+
+def _held(stored: Mapping[str, Any] | str | None) -> Path | AudioSource:
     """The audio of a streamed row; bytes that lack are found missing when it is read."""
-    if stored and stored.get("bytes") is not None:
+    if isinstance(stored, Mapping) and stored.get("bytes") is not None:
         return HeldAudio(stored["bytes"])
-    path = as_text(stored.get("path")) if stored else None
+    path = as_text(stored.get("path") if isinstance(stored, Mapping) else stored)
     return files.audio_at(path) if path else HeldAudio(b"")
 
 

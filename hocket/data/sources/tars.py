@@ -28,8 +28,7 @@ from hocket.data.sources.timings import place_words, textgrid_words
 from hocket.errors import InputError
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
-_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
-_CHOICE = re.compile(r"\{([^{}]*,[^{}]*)\}")
+_BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 _BLOCK = 512
 _NOTES = (".txt", ".json", ".textgrid")
 
@@ -82,14 +81,15 @@ def is_tar_pattern(src: str) -> bool:
 
 def expand(pattern: str) -> list[str]:
     """The files that {000..010}, {a,b} and * stand for. Raises InputError where * finds none."""
-    if found := _RANGE.search(pattern):
-        first, last = found.groups()
-        numbers = [f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)]
-    elif found := _CHOICE.search(pattern):
-        numbers = found.group(1).split(",")
-    else:
+    found = _BRACES.search(pattern)
+    if found is None:
         return _matching(pattern)
-    return [one for number in numbers for one in expand(pattern[: found.start()] + number + pattern[found.end() :])]
+    first, last, choice = found.groups()
+    if choice is None:
+        parts = [f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)]
+    else:
+        parts = choice.split(",")
+    return [one for part in parts for one in expand(pattern[: found.start()] + part + pattern[found.end() :])]
 
 
 def _matching(pattern: str) -> list[str]:

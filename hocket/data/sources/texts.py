@@ -61,7 +61,7 @@ def _documents(folder: str, name: str) -> Iterator[Found]:
             for line, raw in enumerate(file, start=1):
                 where, id, place = f"{location}, line {line},", f"{stem}:{line}", f"{name}, line {line}"
                 if files.is_torn(raw) or "\0" in raw:
-                    yield where, Rejected(id=id, audio=place, reason=f"{where[:-1]} is not UTF-8 text")
+                    yield where, Rejected(id=id, audio=place, reason=f"{where} is not UTF-8 text")
                 elif text := as_text(raw):
                     yield where, Clip(id=id, name=place, audio=None, text=text)
     except OSError as error:

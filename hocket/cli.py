@@ -15,6 +15,7 @@ import typer
 
 from hocket.cli_codec import codec_app, codecs
 from hocket.cli_common import Device, Json, examples, is_first_process, report
+from hocket.cli_data import ALIGN_EPILOG, TOKENIZE_EPILOG, align, tokenize
 from hocket.errors import InputError
 from hocket.resources import list_recipes
 
@@ -31,6 +32,8 @@ app.command(epilog=examples("hocket codecs", "hocket codecs mimi --levels 8", "h
     codecs
 )
 app.add_typer(codec_app, name="codec")
+app.command(epilog=TOKENIZE_EPILOG)(tokenize)
+app.command(epilog=ALIGN_EPILOG)(align)
 
 
 def main() -> None:
@@ -44,42 +47,6 @@ def main() -> None:
         if is_first_process():
             print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-
-
-@app.command(
-    epilog=examples(
-        "hocket tokenize recordings/ corpus/",
-        "hocket tokenize manifest.jsonl corpus/ --levels 4 --strict",
-        "hocket tokenize bundled corpus/ --json",
-    )
-)
-def tokenize(
-    src: Annotated[str, typer.Argument(help="Folder of audio, audio file, manifest, or Hugging Face dataset.")],
-    dst: Annotated[Path, typer.Argument(help="Corpus folder to write.")],
-    codec: Annotated[str, typer.Option(help='"bundled" or a codec folder.')] = "bundled",
-    levels: Annotated[int | None, typer.Option(help="Codebook levels to keep, from level 0 up.")] = None,
-    strict: Annotated[bool, typer.Option(help="End at the first bad clip instead of counting it.")] = False,
-    device: Device = "cpu",
-    as_json: Json = False,
-) -> None:
-    """Encode recordings into a corpus of codes. A job that was killed goes on where it was."""
-    from hocket.codec import load_codec
-    from hocket.data import tokenize as tokenize_clips
-    from hocket.progress import ProgressBar
-
-    with ProgressBar("tokenize") as bar:
-        card = tokenize_clips(
-            src,
-            dst,
-            load_codec(codec, levels),
-            strict=strict,
-            device=device,
-            on_progress=bar.update,
-            notify=lambda sentence: print(sentence, file=sys.stderr),
-        )
-    rejected = f"; {card.n_rejected} rejected, named in {dst}/rejected.jsonl" if card.n_rejected else ""
-    summary = f"{dst}: {card.n_examples} clips, {card.seconds / 60:.1f} minutes, {card.codec.levels} levels{rejected}"
-    report(dataclasses.asdict(card) | {"codec": card.codec.to_dict()}, as_json, summary)
 
 
 @app.command(

@@ -132,17 +132,18 @@ class Corpus(Sequence[Example]):
     def gather(
         self, stream: str, indices: np.ndarray, start: np.ndarray | None = None, stop: np.ndarray | None = None
     ) -> np.ndarray:
-        """Codes of many examples one after the other, uint16 [S, K]; of each only frames `start` to `stop`, if given."""
+        """Codes of many examples one after the other, uint16 [S, K]; of each, if given, only frames `start` to `stop`."""
         rows = self._rows_N[indices]
         numbers = np.searchsorted(self._shards.first_row, rows, side="right") - 1
         local = (rows - self._shards.first_row[numbers]).tolist()
-        bounds = [(None, None)] * len(local) if start is None or stop is None else zip(start.tolist(), stop.tolist())
+        firsts = [0] * len(local) if start is None else start.tolist()
+        stops = [None] * len(local) if stop is None else stop.tolist()
         n_levels, pieces = self.levels[stream], []
-        for number, row, (first, last) in zip(numbers.tolist(), local, bounds, strict=True):
+        for number, row, first, last in zip(numbers.tolist(), local, firsts, stops, strict=True):
             codes_SK, offsets = self._shards[number].block(stream)
             begin = int(offsets[row])
             end = int(offsets[row + 1]) if last is None else begin + last
-            pieces.append(codes_SK[begin + (first or 0) : end])
+            pieces.append(codes_SK[begin + first : end])
         if not pieces:
             return np.zeros((0, n_levels), np.uint16)
         packed_SK = np.concatenate(pieces)
@@ -205,6 +206,16 @@ class Corpus(Sequence[Example]):
         examples = self.split(split) if split else self
         for shard, rows in examples._by_shard():
             yield from (text for text in shard.column("text").take(pa.array(rows)).to_pylist() if text is not None)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Which rows of the whole corpus this view has: int32 [N], ascending."""
+        return self._rows_N
+
+    def columns(self, name: str) -> Iterator[pa.Array]:
+        """A column of the whole corpus, whatever the view, shard by shard."""
+        for number in range(len(self._shards)):
+            yield self._shards[number].column(name)
 
     def blocks(self, stream: str = AUDIO) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """For each shard its codes [S, K] and which of these frames belong to this view, bool [S]."""

@@ -9,14 +9,18 @@ from hocket.codec import CodecIdentity, load_codec
 from hocket.data import Corpus, tokenize
 from hocket.errors import InputError
 from hocket.interleave import Layout, Stage, build_scheme, load_scheme
+from hocket.interleave.parse import Levels
 from hocket.interleave.stream import FrameRates
 from hocket.model import Model, ModelConfig
 from hocket.progress import ProgressBar
 from hocket.training.config import BUNDLED, InterleaveGroup, Recipe
 from hocket.training.engine import Engine
-from hocket.vocab import TextTokenizer, Vocabulary, load_tokenizer, train_bpe
+from hocket.vocab import ALIGNED_TEXT, TEXT, TextTokenizer, Vocabulary, load_tokenizer, train_bpe
 
 TRAINABLE = {"objective": "next-token", "attention": "causal", "head": "parallel"}
+MAIN = "audio"
+"""The stream whose codec a model carries, where its layout has it; otherwise the first of its streams of codes."""
+
 BUNDLED_CORPUS = "bundled-corpus"
 """Folder beside the runs that holds the packaged speech, tokenised."""
 
@@ -45,30 +49,46 @@ def _tokenize_bundled(folder: Path, codec_name: str, device: str) -> None:
 
 def build_model(recipe: Recipe, corpus: Corpus) -> Model:
     """A freshly initialised model for the corpus. InputError where layout, levels or text do not fit it."""
-    identity = _cut_levels(corpus, recipe.codec.levels)
-    rate = identity.frame_rate
-    stage = find_stage(recipe.interleave, identity.levels, {"audio": rate, "aligned_text": rate})
+    streams = _cut_levels(corpus, recipe.codec.levels)
+    main = MAIN if MAIN in streams else next(iter(streams), None)
+    rates = {name: identity.frame_rate for name, identity in streams.items()}
+    levels = {name: identity.levels for name, identity in streams.items()}
+    aligned = {ALIGNED_TEXT: rates[main]} if main else {}
+    stage = find_stage(recipe.interleave, levels, rates | aligned)
     layout = stage.layout
-    text = _text_tokenizer(recipe, corpus, layout) if "text" in layout.streams else None
+    used = {name: streams[name] for name in layout.streams if name in streams}
+    text = _text_tokenizer(recipe, corpus, layout) if {TEXT, ALIGNED_TEXT} & set(layout.streams) else None
     vocabulary = Vocabulary.build(
-        text, {"audio": identity.codebook_sizes}, {"audio": identity.fingerprint}, tokens=_token_groups(layout)
+        text,
+        {name: identity.codebook_sizes for name, identity in used.items()},
+        {name: identity.fingerprint for name, identity in used.items()},
+        tokens=_token_groups(layout),
     )
-    source = recipe.codec.name or identity.name
+    main = main if main in used else next(iter(used), None)
+    if main is None:
+        raise InputError(f"the layout {layout} places no codes of the corpus {corpus.folder} ({_names(corpus)})")
+    source = (recipe.codec.name if main == MAIN else None) or used[main].name
     config = ModelConfig(**asdict(recipe.model))
     codebooks = load_codec(source).codebooks if config.embeddings == "codebooks" else None
     return Model.build(
         config,
         vocabulary,
         layout,
-        identity,
+        used[main],
         codec_source=source,
         given=stage.given,
-        codebooks={"audio": codebooks} if codebooks else None,
+        codebooks=dict.fromkeys([n for n in used if used[n].fingerprint == used[main].fingerprint], codebooks)
+        if codebooks
+        else None,
         seed=recipe.training.seed,
     )
 
 
-def find_stage(group: InterleaveGroup, levels: int | None = None, frame_rates: FrameRates | None = None) -> Stage:
+def _names(corpus: Corpus) -> str:
+    return ", ".join(corpus.levels) or "text alone"
+
+
+def find_stage(group: InterleaveGroup, levels: Levels = None, frame_rates: FrameRates | None = None) -> Stage:
     """The layout of a recipe, with how it is to be learned.
 
     Raises:
@@ -95,13 +115,15 @@ def find_stage(group: InterleaveGroup, levels: int | None = None, frame_rates: F
     return stage
 
 
-def _cut_levels(corpus: Corpus, levels: int | None) -> CodecIdentity:
-    identity = corpus.card.codec
-    if levels is None:
-        return identity
-    if levels > identity.levels:
-        raise InputError(f'codec.levels is {levels}, but the corpus "{corpus.folder}" has {identity.levels} levels')
-    return identity.with_levels(levels)
+def _cut_levels(corpus: Corpus, levels: int | None) -> dict[str, CodecIdentity]:
+    """The codecs of the corpus by stream; `levels` is meant for all streams of codes that have so many or more."""
+    streams = corpus.streams
+    if levels is None or not streams:
+        return streams
+    most = max(identity.levels for identity in streams.values())
+    if levels > most:
+        raise InputError(f'codec.levels is {levels}, but the corpus "{corpus.folder}" has {most} levels')
+    return {name: identity.with_levels(min(levels, identity.levels)) for name, identity in streams.items()}
 
 
 def _token_groups(layout: Layout) -> dict[str, list[str]]:

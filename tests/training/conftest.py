@@ -7,7 +7,7 @@ import pytest
 
 from hocket.codec import CodecIdentity
 from hocket.data.shards import Row
-from hocket.data.workspace import Job, Workspace
+from hocket.data.tokenizing.workspace import Job, Workspace
 
 CODES, LEVELS = 16, 2
 SMALL = [
@@ -33,9 +33,9 @@ def corpus_folder(tmp_path_factory) -> Path:
     )
     rng = np.random.default_rng(0)
     folder = tmp_path_factory.mktemp("corpus") / "corpus"
-    work = Workspace(folder, Job(codec=identity, source="random", source_fingerprint="0", settings={}), 1)
+    work = Workspace(folder, Job(streams={"audio": identity}, source="random", source_fingerprint="0", settings={}))
     work.start()
-    work.commit(0, [_row(i, rng) for i in range(40)], [])
+    work.commit(0, [_row(i, rng) for i in range(40)], [], n_clips=40, clips_hash="0")
     work.finish()
     return folder
 
@@ -44,11 +44,10 @@ def _row(number: int, rng: np.random.Generator) -> Row:
     walk_T = rng.integers(0, 3, rng.integers(10, 60)).cumsum() % CODES
     return Row(
         id=f"clip-{number}",
-        codes_TK=np.stack([walk_T, (walk_T * 3) % CODES], axis=1).astype(np.uint16),
+        streams={"audio": np.stack([walk_T, (walk_T * 3) % CODES], axis=1).astype(np.uint16)},
         text=f"number {number}",
-        speaker=None,
-        language=None,
         split="valid" if number % 8 == 0 else "train",
+        recording=f"clip-{number}",
         duration=len(walk_T) / 25,
         audio=f"clip-{number}.wav",
     )

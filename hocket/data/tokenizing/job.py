@@ -1,13 +1,13 @@
 """`tokenize`: from a source and codecs to a corpus.
 
-    source ──runs──▶ blocks ──read ahead, prepared──▶ segments ──batches of like lengths──▶ codes ──▶ one Arrow file a run
+    source ──runs──▶ blocks ──read ahead, prepared──▶ segments ──batches of like lengths──▶ codes ──▶ an Arrow file a run
 
 Which clip goes into which shard and batch depends on the clips and the settings alone, so that a job that was killed
 and run again goes on from the finished shards and ends with the same files.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -42,7 +42,7 @@ class Settings:
     """Audio in one file."""
     valid_share: float = VALID_SHARE
     """Share of the clips without a split of their own that is held out."""
-    preparation: Preparation = Preparation()
+    preparation: Preparation = field(default_factory=Preparation)
 
     def __post_init__(self) -> None:
         for name in ("batch_seconds", "shard_seconds"):

@@ -139,9 +139,7 @@ class Workspace:
     ) -> None:
         """Finish a shard: data first, then its record."""
         content = shard_bytes(rows, self.job.levels)
-        shard = ShardCard(
-            file=shard_name(number), n_examples=len(rows), n_bytes=len(content), sha256=sha256(content)
-        )
+        shard = ShardCard(file=shard_name(number), n_examples=len(rows), n_bytes=len(content), sha256=sha256(content))
         record = ShardRecord(
             shard=shard, counts=Counts.of(rows), n_clips=n_clips, clips_hash=clips_hash, rejected=list(rejected)
         )

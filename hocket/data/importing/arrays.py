@@ -1,0 +1,123 @@
+"""Folders of arrays: one .npy or .pt file a row, `[K, T]`, `[T, K]` or with a batch of 1 before; text in x.txt beside.
+
+    codes/a.npy  codes/a.txt  codes/more/b.pt  codes/codec.json
+
+A .pt file holds a tensor, or a dictionary with the tensor under "codes" or "audio_codes" and perhaps text, speaker,
+duration and the like; pickled code in it is never run. codec.json, where there is one, says what codec the codes are
+of and must agree with the one named.
+"""
+
+import io
+import json
+import os
+import pickle
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hocket.data.importing.entries import STATED, CodeRow, Entry, find_column, make_row
+from hocket.errors import InputError
+
+SUFFIXES = (".npy", ".pt")
+CODEC_FILE = "codec.json"
+
+
+@dataclass(frozen=True)
+class ArrayFolder:
+    """The arrays of a folder and of those in it, by the order of their names; or a single file."""
+
+    name: str
+    column: str | None = None
+    ignore: frozenset[str] = frozenset()
+
+    def entries(self) -> Iterator[Entry]:
+        for path, relative, size in self._files():
+            yield Entry(
+                relative, f"{relative}\0{size}".encode(), lambda path=path, name=relative: self._read(path, name)
+            )
+
+    def survey(self) -> tuple[int | None, str]:
+        digest, n_rows = sha256(), 0
+        for entry in self.entries():
+            digest.update(entry.digest + b"\n")
+            n_rows += 1
+        return n_rows, digest.hexdigest()
+
+    def stated(self) -> Mapping[str, Any]:
+        return read_stated(Path(self.name))
+
+    def _files(self) -> Iterator[tuple[Path, str, int]]:
+        root = Path(self.name)
+        if root.is_file():
+            yield root, root.name, root.stat().st_size
+            return
+        found = []
+        for folder, _, names in os.walk(root):
+            found += [Path(folder) / name for name in names if name.lower().endswith(SUFFIXES)]
+        for path in sorted(found, key=lambda path: path.relative_to(root).as_posix()):
+            yield path, path.relative_to(root).as_posix(), path.stat().st_size
+
+    def _read(self, path: Path, name: str) -> CodeRow:
+        where = f'"{name}"'
+        row = _load_npy(path) if path.suffix.lower() == ".npy" else _load_pt(path, self.column, where)
+        text = path.with_suffix(".txt")
+        if "text" not in row and text.is_file():
+            row["text"] = text.read_text(encoding="utf-8-sig", errors="replace")
+        codes = row.pop("codes")
+        id = os.path.splitext(name)[0]
+        return make_row(row, codes, where, id=id, name=name, ignore=self.ignore)
+
+
+def read_stated(folder: Path) -> Mapping[str, Any]:
+    """What the codec.json of a folder, or beside a file, says of the codec. Raises InputError."""
+    file = (folder if folder.is_dir() else folder.parent) / CODEC_FILE
+    if not file.is_file():
+        return {}
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f'"{file}" is no valid JSON: {error}') from error
+    if not isinstance(found, dict):
+        raise InputError(f'"{file}" should be a JSON object such as {{"codec": "mimi", "sample_rate": 24000}}')
+    names = {what: (what, *names) for what, names in STATED.items()} | {"codec": ("codec", "name", "codec_name")}
+    return {
+        what: value
+        for what, known in names.items()
+        if (value := next((found[name] for name in known if found.get(name) is not None), None)) is not None
+    }
+
+
+def _load_npy(path: Path) -> dict[str, Any]:
+    try:
+        return {"codes": np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)}
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"it is no array of numpy that can be read ({_brief(error)})") from error
+
+
+def _load_pt(path: Path, column: str | None, where: str) -> dict[str, Any]:
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise InputError(f"it is no file of plain tensors ({_brief(error)})") from error
+    if isinstance(loaded, dict):
+        known = {str(key): value for key, value in loaded.items()}
+        codes = known.pop(find_column(known, column, where))
+        plain = {key: value for key, value in known.items() if isinstance(value, str | int | float | list)}
+        return plain | {"codes": _numbers(codes)}
+    return {"codes": _numbers(loaded)}
+
+
+def _numbers(value: Any) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return value
+    return (value.double() if value.is_floating_point() else value).numpy()
+
+
+def _brief(error: Exception) -> str:
+    said = " ".join(str(error).split()) or type(error).__name__
+    return said[:100] + ("…" if len(said) > 100 else "")

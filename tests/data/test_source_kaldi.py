@@ -83,12 +83,19 @@ def test_audio_in_an_ark(tmp_path):
     for clip, (id, wave) in zip(read_clips(tmp_path), waves.items(), strict=True):
         assert clip.id == id
         np.testing.assert_array_equal(clip.read(8000).numpy() * 2**15, wave)
-    with kaldiio.WriteHelper(
-        f"ark,scp:{tmp_path}/f.ark,{scp}", write_function="soundfile", write_kwargs={"format": "flac"}
-    ) as writer:
-        writer("f", (8000, waves["u0"]))
-    (flac,) = read_clips(tmp_path)
-    np.testing.assert_array_equal(flac.read(8000).numpy() * 2**15, waves["u0"])
+
+
+def test_whole_files_in_an_ark(tmp_path):
+    wave = np.random.default_rng(0).integers(-3000, 3000, 800).astype(np.int16)
+    with kaldiio.WriteHelper(f"ark,scp:{tmp_path}/w.ark,{tmp_path}/wav.scp", write_function="soundfile") as writer:
+        writer("held", (wave, 8000))
+    soundfile.write(tmp_path / "x.flac", wave, 8000)
+    (tmp_path / "f.ark").write_bytes(b"flac " + (tmp_path / "x.flac").read_bytes())
+    with (tmp_path / "wav.scp").open("a") as scp:
+        scp.write(f"flac {tmp_path}/f.ark:5\n")
+    held, flac = read_clips(tmp_path / "wav.scp")
+    np.testing.assert_array_equal(held.read(8000).numpy() * 2**15, wave)
+    np.testing.assert_array_equal(flac.read(8000).numpy() * 2**15, wave)
 
 
 def test_what_is_no_audio_in_an_ark(tmp_path):

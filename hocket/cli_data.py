@@ -28,7 +28,8 @@ TOKENIZE_EPILOG = examples(
 
 def tokenize(
     src: Annotated[
-        str, typer.Argument(help="Folder, audio file, manifest, Kaldi or Lhotse data, dataset, tar shards, URL, bundled.")
+        str,
+        typer.Argument(help="Folder, audio file, manifest, Kaldi or Lhotse data, dataset, tar shards, URL, bundled."),
     ],
     dst: Annotated[str, typer.Argument(help="Corpus folder to write, also behind a URL.")],
     codec: Annotated[str, typer.Option(help='"bundled", a name or a codec folder; "none" for text alone.')] = "bundled",
@@ -53,7 +54,9 @@ def tokenize(
     engine: Annotated[str, typer.Option(help="local, or ray: on a Ray cluster.")] = "local",
     actors: Annotated[int, typer.Option(min=1, help="With --engine ray: shards that are made at once.")] = 2,
     gpus: Annotated[float, typer.Option(min=0, help="With --engine ray: GPUs of each actor.")] = 0.0,
-    ray_address: Annotated[str | None, typer.Option(help="With --engine ray: of the cluster; else RAY_ADDRESS.")] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="With --engine ray: of the cluster; else RAY_ADDRESS.")
+    ] = None,
     strict: Annotated[bool, typer.Option(help="End at the first bad clip instead of counting it.")] = False,
     device: Device = "cpu",
     as_json: Json = False,
@@ -87,7 +90,9 @@ def tokenize(
         )
     rejected = f"; {card.n_rejected} rejected, named in {dst}/rejected.jsonl" if card.n_rejected else ""
     made = ", ".join(f"{name} of {n} levels" for name, n in card.levels.items()) or "text"
-    report(card.to_dict(), as_json, f"{dst}: {card.n_examples} examples, {card.seconds / 60:.1f} minutes, {made}{rejected}")
+    report(
+        card.to_dict(), as_json, f"{dst}: {card.n_examples} examples, {card.seconds / 60:.1f} minutes, {made}{rejected}"
+    )
 
 
 def _streams(codec: str, levels: int | None, channels: str | None, further: list[str]) -> "dict[str, StreamCodec]":
@@ -134,3 +139,74 @@ def align(
     with ProgressBar("align") as bar:
         result = align_clips(src, dst, model, language=language, device=device, on_progress=bar.update)
     report(result.to_dict(), as_json, result.summary)
+
+
+IMPORT_EPILOG = examples(
+    "hocket import-codes codes/ corpus/ --codec mimi --levels 8",
+    "hocket import-codes train.jsonl corpus/ --codec tokenizer.json --verify recordings/",
+    "hocket import-codes features.jsonl corpus/ --codec my_units/ --stream semantic",
+    "hocket import-codes stream:user/codes@train corpus/ --codec mimi --levels 8 --column codes --axes KT",
+)
+
+
+def import_codes(
+    src: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of .npy or .pt, JSON lines, lines of units, Parquet, Hugging Face dataset, Kaldi arks."
+        ),
+    ],
+    dst: Annotated[str, typer.Argument(help="Corpus folder to write, also behind a URL.")],
+    codec: Annotated[str, typer.Option(help="Whose codes they are: a name, a codec folder, or facts in a JSON file.")],
+    levels: Annotated[int | None, typer.Option(min=1, help="How many of the codec's levels the rows hold.")] = None,
+    axes: Annotated[
+        str | None, typer.Option(help="TK for [frames, levels], KT for [levels, frames]; found unless given.")
+    ] = None,
+    column: Annotated[str | None, typer.Option(help="Which column holds the codes; found unless given.")] = None,
+    ignore: Annotated[list[str] | None, typer.Option(help="A column to leave out; repeatable.")] = None,
+    stream: Annotated[str, typer.Option(help="What to call the stream of codes.")] = "audio",
+    deduplicated: Annotated[
+        bool | None,
+        typer.Option(
+            "--deduplicated/--not-deduplicated", help="Units without durations are one frame each, or never were runs."
+        ),
+    ] = None,
+    verify: Annotated[
+        Path | None, typer.Option(help="Folder of recordings: encode up to 8 that rows name and compare.")
+    ] = None,
+    valid_share: Annotated[float, typer.Option(help="Share held out of rows without a split of their own.")] = 0.05,
+    shard_seconds: Annotated[float, typer.Option(help="Audio in one file.")] = 36_000.0,
+    strict: Annotated[bool, typer.Option(help="End at the first bad row instead of counting it.")] = False,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Make a corpus of codes that exist, checked. No weights are needed, but to --verify."""
+    from hocket.codec import load_codec
+    from hocket.data import importing
+    from hocket.progress import ProgressBar
+
+    settings = importing.ImportSettings(valid_share=valid_share, shard_seconds=shard_seconds)
+    check = importing.Verification(load_codec(codec, levels).to(device), verify) if verify else None
+    identity = check.codec.identity if check else importing.read_identity(codec)
+    with ProgressBar("import", note=lambda bar: f"{bar.rate:,.0f} rows a second") as bar:
+        card = importing.import_codes(
+            src,
+            dst,
+            identity,
+            stream=stream,
+            axes=axes,
+            levels=levels,
+            column=column,
+            ignore=set(ignore or ()),
+            deduplicated=deduplicated,
+            settings=settings,
+            strict=strict,
+            verify=check,
+            on_progress=bar.update,
+            notify=lambda sentence: print(sentence, file=sys.stderr),
+        )
+    rejected = f"; {card.n_rejected} rejected, named in {dst}/rejected.jsonl" if card.n_rejected else ""
+    made = f"{stream} of {card.levels[stream]} levels"
+    report(
+        card.to_dict(), as_json, f"{dst}: {card.n_examples} examples, {card.seconds / 60:.1f} minutes, {made}{rejected}"
+    )

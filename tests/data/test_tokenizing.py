@@ -71,7 +71,7 @@ def make_bad(folder: Path) -> list[str]:
     soundfile.write(folder / "x4.wav", np.zeros(4000), 8000)
     soundfile.write(folder / "x5.wav", np.full(4000, np.inf, np.float32), 8000, subtype="FLOAT")
     (folder / "x6.wav").symlink_to(folder / "gone.wav")
-    return ["not audio", "empty", "too short: it lasts 10 ms", "silent", "not finite", "there is no file"]
+    return ["not audio", "empty", "too short: it lasts 10 ms", "silent", "not finite", "which is not there"]
 
 
 def test_bad_clips_are_named_and_counted(folder, tmp_path, codec):

@@ -8,7 +8,10 @@ come back in any order. A run whose actor or machine dies is made again by anoth
 that was made twice is written once.
 """
 
+import logging
+import pickle
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -19,18 +22,24 @@ from hocket.errors import InputError
 RUNS_AT_ONCE = 4096
 """Runs whose clips the driver holds; the actors live for so many."""
 
+RESTARTS = 16
+"""Of an actor, before the job gives up and says so; what is finished stays finished."""
+
+TRIES = 4
+"""Of a run, on one actor after the other."""
+
 
 class RunMaker:
-    """What an actor is: it makes one run after the other."""
+    """What an actor is: it makes one run after the other. It reads in a process of its own, which a clip may crash."""
 
     def __init__(self, maker: Maker, device: str):
-        self._maker = maker
+        self._maker = replace(maker, n_workers=max(1, maker.n_workers))
         for stream in maker.streams.values():
             stream.codec.to(device)
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        run, rows, rejected = next(self._maker.make([row["run"]]))
-        return {"made": (run.number, rows, rejected)}
+    def __call__(self, row: dict[str, bytes]) -> dict[str, bytes]:
+        run, rows, rejected = next(self._maker.make([pickle.loads(row["run"])]))
+        return {"made": pickle.dumps((run.number, rows, rejected))}
 
 
 def on_ray(
@@ -44,7 +53,7 @@ def on_ray(
         address: of the cluster, as `ray.init` takes it; None takes RAY_ADDRESS, or starts Ray on this machine.
 
     Raises:
-        InputError: Ray is not installed, or cannot be reached.
+        InputError: Ray is not installed or cannot be reached; while it runs: runs failed again and again.
     """
     try:
         import ray  # noqa: PLC0415
@@ -58,26 +67,34 @@ def on_ray(
             raise InputError(f"the Ray cluster {address or ''} cannot be reached: {error}") from error
 
     def make(maker: Maker, runs: Iterable[Run]) -> Iterator[Made]:
-        device, waiting = "cuda" if gpus else "cpu", iter(runs)
-        _be_quiet(ray.data.DataContext.get_current())
+        waiting = iter(runs)
         while chunk := list(islice(waiting, RUNS_AT_ONCE)):
             by_number = {run.number: run for run in chunk}
-            dataset = ray.data.from_items([{"run": run} for run in chunk], override_num_blocks=len(chunk))
-            made = dataset.map(
+            rows = [{"run": pickle.dumps(run)} for run in chunk]
+            made = ray.data.from_items(rows, override_num_blocks=len(chunk)).map(
                 RunMaker,
-                fn_constructor_args=(maker, device),
+                fn_constructor_args=(maker, "cuda" if gpus else "cpu"),
                 compute=ray.data.ActorPoolStrategy(size=min(n_actors, len(chunk))),
                 num_cpus=cpus,
                 num_gpus=gpus,
+                max_restarts=RESTARTS,
+                max_task_retries=TRIES,
             )
-            for row in made.iter_rows():
-                number, rows, rejected = row["made"]
-                yield by_number[number], rows, rejected
+            try:
+                for row in made.iter_rows():
+                    number, rows, rejected = pickle.loads(row["made"])
+                    yield by_number[number], rows, rejected
+            except ray.exceptions.RayError as error:
+                reason = str(error).strip().splitlines()[0]
+                raise InputError(f"Ray gave up ({reason}); the same command goes on from the finished shards") from error
 
+    _be_quiet(ray.data.DataContext.get_current())
     return make
 
 
 def _be_quiet(context: Any) -> None:
-    """Ray Data draws bars of its own, which would tear ours apart."""
+    """Ray Data draws bars and logs of its own, which would tear ours apart."""
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)

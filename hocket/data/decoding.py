@@ -13,6 +13,7 @@ Shapes: C channels, S samples.
 """
 
 import io
+import math
 import re
 import stat
 from collections.abc import Iterator
@@ -40,6 +41,10 @@ _UNSTATED_BYTES = 0x7FF00000
 """Programs that write WAV into a pipe state a size of about 2 or 4 GiB, which means none."""
 
 _LOGGED_SIZE = re.compile(r"(?:data|Data Size|SSND|Riff size|riff)\s*: (\d+) \(should be (\d+)\)")
+_TAG_BYTES = 4096
+_TAG_MARKS = (b"APETAGEX", b"LYRICS", b"TAG")
+"""An MP3 may end with tags; if it goes on for longer without one, there is more sound."""
+
 _LOGGED_NO_END = "Last page lacks an end-of-stream bit"
 
 
@@ -77,12 +82,10 @@ class Recorded(Protocol):
 class Stretch:
     """The samples of one clip while its file is open, to be read in blocks and as often as one likes."""
 
-    def __init__(self, clip: Recorded, sample_rate: int, n_channels: int, n_samples: int):
-        if clip.channel is not None and not 0 <= clip.channel < n_channels:
-            raise BadAudio(clip.name, f"channel {clip.channel} is asked for (from 0 on) and it has {n_channels}")
-        self.name, self.channel = clip.name, clip.channel
+    def __init__(self, name: str, sample_rate: int, n_channels: int, n_samples: int):
+        self.name = name
         self.sample_rate = sample_rate  # Hz
-        self.n_channels = 1 if clip.channel is not None else n_channels
+        self.n_channels = n_channels
         self.n_samples = n_samples  # of each channel, by the header
         self.seconds = n_samples / sample_rate
 
@@ -95,8 +98,6 @@ class Stretch:
         size = max(1, round(BLOCK_SECONDS * self.sample_rate))
         for position in range(first, last, size):
             wav_CS = self._read(position, min(position + size, last))
-            if self.channel is not None:
-                wav_CS = wav_CS[self.channel : self.channel + 1]
             if not np.isfinite(wav_CS).all():
                 raise BadAudio(self.name, "it holds samples that are not finite (NaN or infinity)")
             if wav_CS.shape[1]:
@@ -105,14 +106,23 @@ class Stretch:
     def whole(self, first: int = 0, last: int | None = None) -> np.ndarray:
         """`wav_CS` float32 in one piece. Raises BadAudio as `blocks` does, and where the piece is too large to hold."""
         last = self.n_samples if last is None else min(last, self.n_samples)
-        n_bytes = 4 * self.n_channels * (last - first)
-        if n_bytes > MAX_WHOLE_BYTES:
-            reason = f"its {self.seconds / 3600:.1f} h in one piece take {n_bytes / 2**30:.1f} GiB of memory"
-            raise BadAudio(self.name, f"{reason} and {MAX_WHOLE_BYTES / 2**30:g} are allowed; cut it")
+        self.check_size(self.n_channels, last - first)
         blocks = list(self.blocks(first, last))
         if not blocks:
             raise BadAudio(self.name, "it holds no samples")
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
+
+    def held(self) -> "Stretch":
+        """The same samples, read once and kept."""
+        return _HeldStretch(self.name, self.whole(), self.sample_rate)
+
+    def check_size(self, n_channels: int, n_samples: int) -> None:
+        """Raise BadAudio for more samples than are held as one piece."""
+        n_bytes = 4 * n_channels * n_samples
+        if n_bytes > MAX_WHOLE_BYTES:
+            hours = n_samples / self.sample_rate / 3600
+            reason = f"{hours:.1f} h of it in one piece take {n_bytes / 2**30:.1f} GiB of memory"
+            raise BadAudio(self.name, f"{reason} and {MAX_WHOLE_BYTES / 2**30:g} are allowed; cut it (cut_seconds)")
 
     def _read(self, first: int, last: int) -> np.ndarray:
         raise NotImplementedError
@@ -121,11 +131,14 @@ class Stretch:
 class _FileStretch(Stretch):
     """Read by libsndfile, a block at a time."""
 
-    def __init__(self, clip: Recorded, file: soundfile.SoundFile):
-        self._file = file
+    def __init__(self, clip: Recorded, file: soundfile.SoundFile, raw: BinaryIO):
+        self._file, self._raw = file, raw
         self._first, end = _span(clip, file)
         self._to_the_end = clip.end is None
-        super().__init__(clip, file.samplerate, file.channels, end - self._first)
+        self._channels = slice(None) if clip.channel is None else slice(clip.channel, clip.channel + 1)
+        _check_channel(clip, file.channels)
+        n_channels = file.channels if clip.channel is None else 1
+        super().__init__(clip.name, file.samplerate, n_channels, end - self._first)
 
     def _read(self, first: int, last: int) -> np.ndarray:
         where = self._first + first
@@ -136,10 +149,20 @@ class _FileStretch(Stretch):
         except soundfile.LibsndfileError as error:
             raise self._truncated(self._readable(first, last)) from error
         missing = last - first - len(wav_SC)
-        tolerated = END_TOLERANCE * self.sample_rate if self._file.format == "MP3" else 0
-        if missing > tolerated:
+        if missing > (END_TOLERANCE * self.sample_rate if self._file.format == "MP3" else 0):
             raise self._truncated(first + len(wav_SC))
-        return wav_SC.T
+        if self._to_the_end and last == self.n_samples and self._file.format == "MP3":
+            self._check_all_read()
+        return wav_SC.T[self._channels]
+
+    def _check_all_read(self) -> None:
+        """Refuse an MP3 of variable bit rate whose length libsndfile estimated too short, for want of a Xing header."""
+        position = self._raw.tell()
+        rest = self._raw.read(_TAG_BYTES)
+        self._raw.seek(position)
+        if len(rest) == _TAG_BYTES and not any(mark in rest for mark in _TAG_MARKS):
+            reason = f"states no length (variable bit rate without a Xing header); {self.seconds:.3f} s were expected"
+            raise BadAudio(self.name, f"the MP3 {reason} and more follow; encode it again")
 
     def _readable(self, first: int, last: int) -> int:
         """Samples of the clip that come before the damage in a block, found with smaller and smaller reads."""
@@ -162,11 +185,9 @@ class _FileStretch(Stretch):
 class _HeldStretch(Stretch):
     """Decoded already."""
 
-    def __init__(self, clip: Recorded, wav_CS: np.ndarray, sample_rate: int):
-        if not wav_CS.shape[1]:
-            raise BadAudio(clip.name, "it holds no samples")
-        self._wav_CS = np.ascontiguousarray(wav_CS, np.float32)
-        super().__init__(clip, sample_rate, *wav_CS.shape)
+    def __init__(self, name: str, wav_CS: np.ndarray, sample_rate: int):
+        self._wav_CS = wav_CS
+        super().__init__(name, sample_rate, *wav_CS.shape)
 
     def _read(self, first: int, last: int) -> np.ndarray:
         return self._wav_CS[:, first:last]
@@ -198,7 +219,7 @@ def open_audio(clip: Recorded) -> Iterator[Stretch]:
             yield _contained(clip, path or raw, head, error)
             return
         with file:
-            yield _FileStretch(clip, file)
+            yield _FileStretch(clip, file, raw)
 
 
 @contextmanager
@@ -255,7 +276,15 @@ def _contained(clip: Recorded, file: Path | BinaryIO, head: bytes, error: soundf
         wav_CS, sample_rate = decode_container(file, clip.start or 0.0, clip.end)
     except ValueError as why:
         raise BadAudio(clip.name, f"it is {kind}: {why}") from why
-    return _HeldStretch(clip, wav_CS, sample_rate)
+    _check_channel(clip, len(wav_CS))
+    if not wav_CS.shape[1]:
+        raise BadAudio(clip.name, "it holds no samples")
+    return _HeldStretch(clip.name, wav_CS if clip.channel is None else wav_CS[clip.channel][None], sample_rate)
+
+
+def _check_channel(clip: Recorded, n_channels: int) -> None:
+    if clip.channel is not None and not 0 <= clip.channel < n_channels:
+        raise BadAudio(clip.name, f"channel {clip.channel} is asked for (from 0 on) and it has {n_channels}")
 
 
 def _span(clip: Recorded, file: soundfile.SoundFile) -> tuple[int, int]:
@@ -263,6 +292,8 @@ def _span(clip: Recorded, file: soundfile.SoundFile) -> tuple[int, int]:
     rate, total = file.samplerate, file.frames
     if total >= UNSTATED:
         raise BadAudio(clip.name, "its header states no length; encode it again to a file")
+    if not all(math.isfinite(time) for time in (clip.start or 0.0, clip.end or 0.0)):
+        raise BadAudio(clip.name, f"its start and end are {clip.start} and {clip.end}; give seconds")
     first = round((clip.start or 0.0) * rate)
     last = total if clip.end is None else round(clip.end * rate)
     if clip.end is None or last > total:

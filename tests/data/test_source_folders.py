@@ -1,5 +1,7 @@
 """Folders of audio: what has the name of audio and is none is named; texts and word times lie beside."""
 
+import os
+
 import pytest
 from recordings import write_noise
 
@@ -164,3 +166,32 @@ def test_a_single_file_and_its_words(folder):
     (clip,) = open_source(folder / "a.wav")
     assert isinstance(clip, Clip)
     assert [word.text for word in clip.words] == ["hello", "you"]
+
+
+def test_names_that_are_no_utf8(tmp_path):
+    name = os.fsdecode(b"a\xff.wav")
+    write_noise(tmp_path / "x.wav", 0.3).rename(tmp_path / name)
+    (clip,) = read_clips(tmp_path)
+    assert (clip.id, clip.name) == ("a\\udcff", "a\\udcff.wav")
+    assert clip.probe() == 0.3
+
+
+def test_a_folder_that_cannot_be_listed(folder, monkeypatch):
+    scandir = os.scandir
+
+    def refuse(path: str):
+        if str(path).endswith("more"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    (bad,) = [item for item in open_source(folder) if isinstance(item, Rejected)]
+    assert bad == Rejected(id="more/", audio="more/", reason=f'the folder "{folder}/more/" cannot be listed')
+    assert open_source(folder).n_clips == 5
+
+
+def test_a_pipe_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "x.wav")
+    (bad,) = open_source(tmp_path)
+    assert isinstance(bad, Rejected)
+    assert bad.reason == '"x.wav" is no regular file'

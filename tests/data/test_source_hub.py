@@ -22,7 +22,7 @@ WORDS = [{"word": "one", "start": 0.1, "end": 0.2}]
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf-cache")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hf-cache")
 
 
 def write_parquet(folder: Path, audio: Path, with_features: bool = True, **splits: list[str]) -> Path:

@@ -115,6 +115,7 @@ def test_words_of_a_row(tmp_path, words):
         ({"words": [{"word": "x", "start": 1}]}, "which should be like"),
         ({"words": [{"word": "x", "start": 1, "end": 0.5}]}, 'has the word "x" from 1 to 0.5 s'),
         ({"words": '[{"word": '}, "words that are not valid JSON"),
+        ({"text": ["a", "b"]}, 'has ["a", "b"] for text'),
         ({"channel": "left"}, 'has "left" for channel'),
         ({"duration": "long"}, 'has "long" for duration'),
         ({"textgrid": "no.TextGrid"}, "cannot be read"),
@@ -138,6 +139,7 @@ def test_manifests_behind_a_url(tmp_path):
     rows = [{"audio": "wavs/a.flac", "text": "Hi."}, {"audio": "memory://rows/wavs/a.flac", "id": "b"}, "{"]
     memory.pipe("/rows/m.jsonl", write_rows(tmp_path / "m.jsonl", *rows).read_bytes())
     first, second, bad = open_source("memory://rows/m.jsonl")
+    assert isinstance(bad, Rejected)
     assert isinstance(first, Clip)
     assert isinstance(second, Clip)
     assert first.audio == second.audio == RemoteAudio("memory://rows/wavs/a.flac")

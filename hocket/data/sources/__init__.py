@@ -19,6 +19,6 @@ A row that is bad in itself is yielded as `Rejected` with its reason.
 """
 
 from hocket.data.sources.listing import Source
-from hocket.data.sources.opening import BUNDLED, open_source, read_clips
+from hocket.data.sources.opening import BUNDLED, is_manifest_of, open_source, read_clips
 
-__all__ = ["BUNDLED", "Source", "open_source", "read_clips"]
+__all__ = ["BUNDLED", "Source", "is_manifest_of", "open_source", "read_clips"]

@@ -1,20 +1,18 @@
 """Files and folders of a source, on this machine or behind a URL that fsspec opens (s3://, memory://, file://)."""
 
+import io
 import os
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, TextIO, cast
 
 import fsspec
 from fsspec.core import url_to_fs
 
-from hocket.data.clips import RemoteAudio
+from hocket.data.clips import AudioSource, RemoteAudio
+from hocket.data.places import is_url
 from hocket.errors import InputError
-
-
-def is_url(location: str) -> bool:
-    """Whether fsspec has to open it."""
-    return "://" in location
 
 
 def join(folder: str, name: str) -> str:
@@ -46,9 +44,22 @@ def stem(location: str) -> str:
     return PurePosixPath(location.removesuffix(".gz")).stem
 
 
-def audio_at(location: str) -> Path | RemoteAudio:
+@dataclass(frozen=True)
+class OddlyNamedAudio:
+    """A file on this machine whose name is not UTF-8, which libsndfile cannot be given."""
+
+    path: bytes
+
+    def file(self) -> io.BytesIO:
+        with open(self.path, "rb") as file:
+            return io.BytesIO(file.read())
+
+
+def audio_at(location: str) -> Path | AudioSource:
     """The audio of a clip at a path or a URL."""
-    return RemoteAudio(location) if is_url(location) else Path(location)
+    if is_url(location):
+        return RemoteAudio(location)
+    return OddlyNamedAudio(os.fsencode(location)) if is_torn(location) else Path(location)
 
 
 def file_system(url: str) -> tuple[Any, str]:
@@ -95,3 +106,8 @@ def read_bytes(location: str) -> bytes:
 def is_torn(text: str) -> bool:
     """Whether bytes that are no UTF-8 (read with "surrogateescape"), or half a pair of UTF-16, hide in a text."""
     return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def printable(text: str) -> str:
+    """A name in UTF-8: other bytes of a file's name are written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode() if is_torn(text) else text

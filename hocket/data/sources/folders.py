@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from hocket.data.clips import Clip
+from hocket.data.clips import Clip, Rejected
+from hocket.data.places import is_url
 from hocket.data.sources import files
 from hocket.data.sources.listing import Found, attempt
 from hocket.data.sources.rows import as_text
@@ -31,14 +32,16 @@ class AudioFolder:
 
     def find(self) -> Iterator[Found]:
         names = list_names(self.location)
-        there = frozenset(names) if files.is_url(self.location) else None
+        there = frozenset(names) if is_url(self.location) else None
         for name in names:
-            if is_audio_name(name):
-                where = files.join(self.location, name)
-                yield attempt(where, _id(name), name, partial(file_clip, self.location, name, there))
+            where, shown = files.printable(files.join(self.location, name)), files.printable(name)
+            if name.endswith("/"):
+                yield where, Rejected(id=shown, audio=shown, reason=f'the folder "{where}" cannot be listed')
+            elif is_audio_name(name):
+                yield attempt(where, _id(shown), shown, partial(file_clip, self.location, name, there))
 
     def count(self) -> int:
-        return sum(map(is_audio_name, list_names(self.location)))
+        return sum(name.endswith("/") or is_audio_name(name) for name in list_names(self.location))
 
     def nothing(self) -> str:
         looked_for = ", ".join(sorted(AUDIO_SUFFIXES))
@@ -63,8 +66,11 @@ class AudioFile:
 
 
 def list_names(folder: str) -> list[str]:
-    """Every file below a folder by its relative path, sorted; hidden ones are left out."""
-    return _remote_names(folder) if files.is_url(folder) else _local_names(folder)
+    """Every file below a folder by its relative path, sorted; hidden ones are left out.
+
+    A folder that cannot be listed is named with a slash at its end.
+    """
+    return _remote_names(folder) if is_url(folder) else _local_names(folder)
 
 
 def is_audio_name(name: str) -> bool:
@@ -81,7 +87,8 @@ def file_clip(folder: str, name: str, there: frozenset[str] | None) -> Clip:
     location = files.join(folder, name)
     _refuse_no_file(location, name)
     text = _beside(folder, name, ".txt", there)
-    clip = Clip(id=_id(name), name=name, audio=files.audio_at(location), text=_text(text) if text else None)
+    shown = files.printable(name)
+    clip = Clip(id=_id(shown), name=shown, audio=files.audio_at(location), text=_text(text) if text else None)
     if beside := _beside(folder, name, ".TextGrid", there):
         return place_words(clip, textgrid_words(_read(beside), f'the TextGrid "{beside}"'))
     if beside := _beside(folder, name, ".ctm", there):
@@ -94,7 +101,7 @@ def _id(name: str) -> str:
 
 
 def _refuse_no_file(location: str, name: str) -> None:
-    if files.is_url(location) or os.path.isfile(location):
+    if is_url(location) or os.path.isfile(location):
         return
     if os.path.isdir(location):
         raise InputError(f'"{name}" is a folder; it has the name of audio')
@@ -128,7 +135,11 @@ def _local_names(folder: str) -> list[str]:
     """Files below the folder, and folders that are called like audio; links followed once."""
     found: list[str] = []
     seen: set[str] = set()
-    for root, folders, names in os.walk(folder, followlinks=True):
+
+    def note(error: OSError) -> None:
+        found.append(Path(error.filename).relative_to(folder).as_posix() + "/")
+
+    for root, folders, names in os.walk(folder, onerror=note, followlinks=True):
         real = os.path.realpath(root)
         if real in seen:
             folders[:] = []

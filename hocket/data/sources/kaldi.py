@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from hocket.data.clips import AudioSource, Clip
+from hocket.data.places import is_url
 from hocket.data.sources import files
 from hocket.data.sources.listing import Found, attempt
 from hocket.data.sources.rows import as_text, number
@@ -113,7 +114,7 @@ class KaldiFolder:
     def _audio(self, told: str, where: str) -> Path | AudioSource:
         name = _file_of_command(told, where) if told.endswith("|") else told
         path, _, offset = name.rpartition(":")
-        if path and offset.isdecimal() and not files.is_url(path):
+        if path and offset.isdecimal() and not is_url(path):
             return ArkAudio(files.locate(self.location, path), int(offset))
         return files.audio_at(files.locate(self.location, name))
 

@@ -41,6 +41,11 @@ def read_clips(src: str | Path) -> list[Clip]:
     return clips
 
 
+def is_manifest_of(src: str | Path, path: Path) -> bool:
+    """Whether a file at `path` makes the folder `src` be read by it instead of by what lies in it."""
+    return path.parent.absolute() == Path(src).absolute() and path.name in FOLDER_MANIFESTS
+
+
 def _listing(src: str) -> Listing:
     if src.startswith(hub.STREAM):
         return hub.Repository.parse(src.removeprefix(hub.STREAM), streaming=True)

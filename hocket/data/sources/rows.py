@@ -60,19 +60,26 @@ def facts(row: Mapping[str, Any], where: str, has_own_audio: bool = False) -> di
     `has_own_audio`: the row holds its audio, so that a start and an end only tell where it was cut from.
     """
     start, end, seconds = (None, None, _seconds(row, "duration", where)) if has_own_audio else _span(row, where)
-    split = as_text(pick(row, "split"))
+    split = _single(row, "split", where)
     words = row_words(row, where)
     return {
-        "text": as_text(pick(row, "text")) or join_words(words),
+        "text": _single(row, "text", where) or join_words(words),
         "words": words,
-        "speaker": as_text(pick(row, "speaker")),
-        "language": as_text(pick(row, "language")),
+        "speaker": _single(row, "speaker", where),
+        "language": _single(row, "language", where),
         "split": canonical_split(split, where) if split else None,
         "start": start,
         "end": end,
         "seconds": seconds,
         "channel": _channel(row, where),
     }
+
+
+def _single(row: Mapping[str, Any], column: str, where: str) -> str | None:
+    value = pick(row, column)
+    if isinstance(value, list | dict):
+        raise InputError(f"{where} has {json.dumps(value, default=str)} for {column}, which should be text")
+    return as_text(value)
 
 
 def row_words(row: Mapping[str, Any], where: str) -> tuple[Word, ...]:

@@ -20,6 +20,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from hocket.data.clips import AudioSource, Clip, HeldAudio, Rejected
+from hocket.data.places import is_url
 from hocket.data.sources import files
 from hocket.data.sources.folders import is_audio_name
 from hocket.data.sources.listing import Found, attempt
@@ -95,7 +96,7 @@ def expand(pattern: str) -> list[str]:
 def _matching(pattern: str) -> list[str]:
     if not any(mark in pattern for mark in "*?["):
         return [pattern]
-    if files.is_url(pattern):
+    if is_url(pattern):
         system, path = files.file_system(pattern)
         found = [system.unstrip_protocol(name) for name in system.glob(path)]
     else:
@@ -160,7 +161,7 @@ def _samples(location: str) -> Iterator[_Sample]:
                 yield sample
             sample = _Sample(key)
         if is_audio_name(member.name):
-            sample.audio_name, sample.audio = member.name, audio or HeldAudio(_content(tar, member))
+            sample.audio_name, sample.audio = files.printable(member.name), audio or HeldAudio(_content(tar, member))
         elif suffix in _NOTES:
             sample.notes[suffix] = _content(tar, member)
     if sample is not None and (sample.audio or sample.notes):
@@ -169,7 +170,7 @@ def _samples(location: str) -> Iterator[_Sample]:
 
 def _key_of(name: str) -> tuple[str, str]:
     """The name up to the first dot of its last part, and the last suffix."""
-    path = PurePosixPath(name)
+    path = PurePosixPath(files.printable(name))
     key = path.name.partition(".")[0]
     return (path.parent / key).as_posix(), path.suffix.lower()
 
@@ -177,7 +178,7 @@ def _key_of(name: str) -> tuple[str, str]:
 def _members(location: str) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo, TarAudio | None]]:
     """The files in a tar file one after the other, and where each lies if it lies open on this machine."""
     with files.open_bytes(location) as file:
-        is_open = not files.is_url(location) and not location.lower().endswith(("gz",))
+        is_open = not is_url(location) and not location.lower().endswith(("gz",))
         with tarfile.open(fileobj=file, mode="r:" if is_open else "r|*") as tar:
             while member := tar.next():
                 # tarfile keeps all that it has met, and memory would grow with the shard

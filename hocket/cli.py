@@ -52,6 +52,7 @@ def main() -> None:
 @app.command(
     epilog=examples(
         "hocket inspect corpus/",
+        "hocket inspect corpus/ --svg durations.svg --wav sample.wav",
         "hocket inspect runs/demo --json",
         "hocket inspect",
         "hocket inspect moshi --codec mimi --levels 8 --svg moshi.svg",
@@ -64,13 +65,18 @@ def inspect(
         list[str] | None, typer.Argument(help="Corpora, runs, checkpoints, codecs, layouts, audio files.")
     ] = None,
     codec: Annotated[
-        str | None, typer.Option(help="Of layouts: whose levels and frame rate count; bundled unless given.")
+        str | None,
+        typer.Option(help="Of layouts: whose levels and frame rate count (bundled). With --wav: what decodes (found)."),
     ] = None,
     levels: Annotated[int | None, typer.Option(help="Of layouts: codebook levels, from level 0 up.")] = None,
     frame_rate: Annotated[str | None, typer.Option(help="Of layouts: Hz of all streams of codes.")] = None,
     frame_rates: Annotated[str | None, typer.Option(help="Of layouts: Hz by stream, semantic=25,audio=50.")] = None,
     frames: Annotated[int | None, typer.Option(help="Of layouts: how many frames to draw.", min=1)] = None,
-    svg: Annotated[Path | None, typer.Option(help="Of layouts: a file for the drawing.")] = None,
+    svg: Annotated[
+        Path | None, typer.Option(help="A file for the drawing of layouts, or of a corpus' durations (also .png).")
+    ] = None,
+    wav: Annotated[Path | None, typer.Option(help="Of a corpus: a file for a row that is decoded.")] = None,
+    row: Annotated[str | None, typer.Option(help="With --wav: the row's id; the first of train unless given.")] = None,
     as_json: Json = False,
 ) -> None:
     """Say what a thing is: a layout (several are compared; none lists the presets), a corpus, a run, a checkpoint, a
@@ -78,11 +84,15 @@ def inspect(
     from rich.console import Console
 
     from hocket.evaluation.clock import read_clock
+    from hocket.evaluation.corpus_facts import Sample
     from hocket.evaluation.inspect import inspect_all
 
-    clock = read_clock(codec, levels, frame_rate, frame_rates)
+    if row and not wav:
+        raise InputError("--row says which row is decoded: say by --wav into which file")
+    sample = Sample(wav=wav, row=row, codec=codec) if wav else None
+    clock = read_clock(None if sample else codec, levels, frame_rate, frame_rates)
     console = None if as_json else Console()
-    facts = inspect_all(things or [], console, clock=clock, frames=frames, svg=svg)
+    facts = inspect_all(things or [], console, clock=clock, frames=frames, svg=svg, sample=sample)
     if as_json:
         report(facts, as_json, "")
 

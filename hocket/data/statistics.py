@@ -1,6 +1,6 @@
-"""What `hocket inspect` says about a corpus: hours, lengths, and how fully the codec's codebooks are used.
+"""What `hocket inspect` says about a corpus: hours, lengths, texts, and how fully each stream's codebooks are used.
 
-Counting reads every code once, at memory speed (some hundred million codes a second).
+Counting reads every code and every text once.
 
 Shapes: S frames of a shard, K levels.
 """
@@ -27,41 +27,54 @@ class LevelUse:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StreamUse:
+    """The codes of one stream."""
+
+    n_frames: int
+    levels: list[LevelUse]
+
+
+@dataclass(frozen=True, kw_only=True)
 class CorpusStatistics:
     """Numbers over the examples of a corpus or of one split."""
 
     n_examples: int
-    n_frames: int
     hours: float
-    levels: list[LevelUse]
+    streams: dict[str, StreamUse]
+    n_texts: int
+    n_letters: int
+    """Of all texts, spaces and punctuation counted."""
+    n_words: int
+    """Words with times."""
     duration_edges: tuple[float, ...]
     """Seconds at which the classes begin."""
     duration_counts: list[int]
-    """Examples in each class."""
+    """Examples with audio in each class."""
 
 
 def describe(corpus: Corpus) -> CorpusStatistics:
-    """Count codes and durations of all examples in the view."""
-    sizes = corpus.streams["audio"].codebook_sizes
+    """Count codes, texts, words and durations of all examples in the view."""
     durations = corpus.durations
-    counts, _ = np.histogram(durations, bins=[*DURATION_EDGES, np.inf])
+    counts, _ = np.histogram(durations[durations > 0], bins=[*DURATION_EDGES, np.inf])
     return CorpusStatistics(
         n_examples=len(corpus),
-        n_frames=int(corpus.lengths["audio"].sum()),
         hours=float(durations.sum()) / 3600,
-        levels=[_level_use(level_counts) for level_counts in _count_codes(corpus, sizes)],
+        streams={name: _stream_use(corpus, name) for name in corpus.levels},
+        n_texts=int(corpus.has_text.sum()),
+        n_letters=sum(map(len, corpus.texts())),
+        n_words=int(corpus.n_words.sum()),
         duration_edges=DURATION_EDGES,
         duration_counts=counts.tolist(),
     )
 
 
-def _count_codes(corpus: Corpus, sizes: tuple[int, ...]) -> list[np.ndarray]:
-    totals = [np.zeros(size, np.int64) for size in sizes]
-    for codes_SK, mine_S in corpus.blocks():
+def _stream_use(corpus: Corpus, stream: str) -> StreamUse:
+    totals = [np.zeros(size, np.int64) for size in corpus.streams[stream].codebook_sizes]
+    for codes_SK, mine_S in corpus.blocks(stream):
         chosen_SK = codes_SK if mine_S.all() else codes_SK[mine_S]
         for level, total in enumerate(totals):
             total += np.bincount(chosen_SK[:, level], minlength=len(total))
-    return totals
+    return StreamUse(n_frames=int(totals[0].sum()), levels=[_level_use(total) for total in totals])
 
 
 def _level_use(counts: np.ndarray) -> LevelUse:

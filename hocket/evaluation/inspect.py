@@ -12,12 +12,12 @@ from typing import Any
 
 from rich.console import Console
 
-from hocket.codec import CodecIdentity, audio_info, load_codec
+from hocket.codec import audio_info, load_codec
 from hocket.codec.loading import is_codec_folder, is_codec_name
-from hocket.data import Corpus, describe
-from hocket.data.corpus import CARD_FILE
+from hocket.data.card import CARD_FILE
 from hocket.errors import InputError, did_you_mean
 from hocket.evaluation.clock import Clock
+from hocket.evaluation.corpus_facts import Sample, codec_facts, inspect_corpus
 from hocket.evaluation.layout_facts import is_layout, view_layout
 from hocket.evaluation.layout_tables import draw_views, print_layouts, print_presets
 from hocket.evaluation.rendering import print_facts
@@ -42,10 +42,7 @@ def inspect(thing: str | Path, console: Console | None = None) -> dict[str, Any]
     """
     if is_layout(str(thing)) and not Path(thing).is_dir():
         return inspect_layouts([str(thing)], console=console)[0]
-    facts = _kind_of(str(thing))(str(thing))
-    if console:
-        print_facts(facts, console)
-    return facts
+    return _show(_kind_of(str(thing))(str(thing)), console)
 
 
 def inspect_all(
@@ -55,27 +52,47 @@ def inspect_all(
     clock: Clock | None = None,
     frames: int | None = None,
     svg: Path | None = None,
+    sample: Sample | None = None,
 ) -> dict[str, Any]:
     """What `hocket inspect` says of things: layouts together, anything else one by one; of nothing, the presets.
 
     Args:
         things: see `inspect`.
         console: where to print it for people.
-        clock, frames, svg: of layouts only; see `inspect_layouts`.
+        clock, frames: of layouts only; see `inspect_layouts`.
+        svg: a file for the drawing of layouts, or for the durations of a corpus.
+        sample: a row of a corpus to decode.
 
     Raises:
-        InputError: as `inspect`, or options of layouts are given for something else.
+        InputError: as `inspect`, or options are given for something that they do not go with.
     """
     if not things:
         return {"layouts": list_layouts(console)}
+    if svg or sample:
+        corpora = [thing for thing in things if (Path(thing) / CARD_FILE).is_file()]
+        if corpora and len(things) == 1 and not (clock or frames):
+            return _show(inspect_corpus(things[0], svg=svg, sample=sample), console)
+        if corpora or sample:
+            raise InputError(
+                "a picture of durations and a sample are of one corpus: name it alone, without layouts' options"
+            )
     others = [thing for thing in things if not is_layout(thing) or Path(thing).is_dir()]
     if others and (clock or frames or svg):
-        raise InputError(f'"{others[0]}" is no layout; a codec, levels, rates, frames and an SVG are for layouts only')
+        raise InputError(
+            f'"{others[0]}" is no layout; a codec, levels, rates and frames are for layouts, an SVG for them or for '
+            "one corpus"
+        )
     if others:
         found = [inspect(thing, console) for thing in things]
     else:
         found = inspect_layouts(things, clock, console, frames=frames, svg=svg)
     return {"things": found} if len(found) > 1 else found[0]
+
+
+def _show(facts: dict[str, Any], console: Console | None) -> dict[str, Any]:
+    if console:
+        print_facts(facts, console)
+    return facts
 
 
 def _kind_of(thing: str) -> Callable[[str], dict[str, Any]]:
@@ -155,36 +172,6 @@ def list_layouts(console: Console | None = None) -> list[dict[str, str]]:
 def inspect_codec(name: str) -> dict[str, Any]:
     """Rates and identity of a codec."""
     return {"kind": "codec", "name": name, **codec_facts(load_codec(name).identity)}
-
-
-def codec_facts(identity: CodecIdentity) -> dict[str, Any]:
-    """A codec's identity with what follows from it."""
-    facts = identity.to_dict() | {"codec": identity.name, "levels": identity.levels}
-    facts |= {"frame_rate": float(identity.frame_rate), "bits_per_second": identity.bits_per_second}
-    return {key: value for key, value in facts.items() if key != "name"} | {"fingerprint": identity.fingerprint}
-
-
-def inspect_corpus(folder: str) -> dict[str, Any]:
-    """The card, hours by split, use of each codebook, and durations."""
-    corpus = Corpus.open(folder)
-    card, statistics = corpus.card, describe(corpus)
-    return {
-        "kind": "corpus",
-        "name": folder,
-        "source": card.source,
-        "examples": len(corpus),
-        "hours": statistics.hours,
-        "frames": statistics.n_frames,
-        "splits": {name: asdict(split) for name, split in card.splits.items()},
-        "texts": card.n_texts,
-        "rejected": card.n_rejected,
-        "codec": codec_facts(card.codec),
-        "settings": card.settings,
-        "levels": [asdict(level) for level in statistics.levels],
-        "duration_edges": list(statistics.duration_edges),
-        "duration_counts": statistics.duration_counts,
-        "fingerprint": card.fingerprint,
-    }
 
 
 def inspect_run(folder: str) -> dict[str, Any]:

@@ -1,18 +1,24 @@
-"""Pictures for a page without outside files: spectrograms as PNG, curves as SVG, both stretched by the page's CSS.
+"""Pictures: for a page without outside files spectrograms as PNG and curves as SVG, both stretched by the page's CSS;
+a file of its own for the durations of a corpus.
 
-Labels are not drawn into the pictures: the page sets them as text at the positions given here in percent, so they stay
-readable from a phone to a wide screen and follow its light or dark colours.
+Labels are not drawn into the page's pictures: the page sets them as text at the positions given here in percent, so
+they stay readable from a phone to a wide screen and follow its light or dark colours.
 
 Shapes: S samples, T frames of the spectrogram, F bins, M mel bands.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 from matplotlib.image import imsave
+from matplotlib.ticker import MaxNLocator
+
+from hocket.errors import InputError
 
 WINDOW, BANDS, RANGE_DB = 1024, 96, 70.0
 FRAMES_PER_SECOND = 100
@@ -143,3 +149,57 @@ def smooth(line: Line, most: int = 60) -> list[tuple[float, float]]:
     width = max(1, len(line) // most)
     groups = [line[i : i + width] for i in range(0, len(line), width)]
     return [(float(np.mean([x for x, _ in g])), float(np.mean([y for _, y in g]))) for g in groups]
+
+
+SPLIT_COLORS = {"train": "#3b6ea5", "valid": "#e08a3c", "test": "#7a9a4b"}
+MOST_BARS = 60
+
+
+def draw_durations(seconds: Mapping[str, np.ndarray], path: Path) -> None:
+    """A histogram of durations, stacked by split, as SVG, or in the format of the file's suffix.
+
+    Args:
+        seconds: of the examples of each split; at least one in all.
+        path: the file; the same durations give the same bytes.
+    """
+    everything = np.concatenate(list(seconds.values()))
+    step = _bar_width(float(np.quantile(everything, 0.995)))
+    last = float(np.quantile(everything, 0.995)) // step * step + step
+    edges = np.arange(0, last + step / 2, step).tolist()
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    axes = figure.subplots()
+    shown = {name: np.minimum(values, last - step / 2) for name, values in seconds.items() if len(values)}
+    labels = [f"{name}: {len(values):,}, {_amount(seconds[name])}" for name, values in shown.items()]
+    colors = [SPLIT_COLORS[name] for name in shown]
+    axes.hist(list(shown.values()), edges, stacked=True, color=colors, label=labels, edgecolor="white", linewidth=0.4)
+    middle = float(np.median(everything))
+    axes.axvline(middle, color="#444444", linewidth=1, linestyle=(0, (4, 3)), label=f"median {middle:.3g} s")
+    beyond = int((everything > last).sum())
+    more = f"; the last bar holds {beyond:,} that are longer, up to {everything.max():,.1f} s" if beyond else ""
+    axes.set_xlabel(f"seconds, in bars of {step:g} s{more}")
+    axes.set_ylabel("examples")
+    axes.set_xlim(0, last)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    _save(figure, path)
+
+
+def _bar_width(most: float) -> float:
+    """A round number of seconds such that at most `MOST_BARS` bars reach `most`."""
+    widths = [digit * 10.0**power for power in range(-3, 5) for digit in (1, 2, 5)]
+    return next(width for width in widths if most / width <= MOST_BARS)
+
+
+def _amount(seconds: np.ndarray) -> str:
+    total = float(seconds.sum())
+    return f"{total / 3600:,.1f} h" if total >= 3600 else f"{total / 60:.1f} min"
+
+
+def _save(figure: Figure, path: Path) -> None:
+    kind = path.suffix.lower().removeprefix(".") or "svg"
+    if kind not in figure.canvas.get_supported_filetypes():
+        raise InputError(f'"{path}" cannot be drawn: pictures are .svg, .png or .pdf')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context({"svg.hashsalt": "hocket", "svg.fonttype": "none"}):
+        figure.savefig(path, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)

@@ -1,5 +1,6 @@
 """Prints what `inspect` found for people: tables and bars on a console. Layouts have `layout_tables`."""
 
+import math
 from collections.abc import Callable
 from itertools import groupby
 from typing import Any
@@ -59,28 +60,77 @@ def _codec(facts: Facts, console: Console) -> None:
 
 def _corpus(facts: Facts, console: Console) -> None:
     splits = facts["splits"].items()
-    shares = ", ".join(f"{split['n_examples']:,} {name} ({split['seconds'] / 60:.1f} min)" for name, split in splits)
+    shares = ", ".join(f"{split['n_examples']:,} {name} ({_hours(split['seconds'])})" for name, split in splits)
+    languages = ", ".join(f"{count:,} {name}" for name, count in facts["languages"].items())
     print_rows(
         console,
         {
             "source": facts["source"],
-            "audio": f"{facts['hours']:.3f} hours, {facts['frames']:,} frames",
+            "audio": _hours(3600 * facts["hours"]) if facts["streams"] else None,
             "examples": shares,
-            "with text": f"{facts['texts']:,}",
+            "with text": f"{facts['texts']:,}, {facts['letters']:,} letters",
+            "with word times": f"{facts['aligned']:,}, {facts['words']:,} words" if facts["words"] else None,
+            "languages": languages or None,
             "rejected": f"{facts['rejected']:,}" if facts["rejected"] else None,
-            "codec": _codec_line(facts["codec"]),
+            "settings": _settings(facts["settings"]),
             "fingerprint": facts["fingerprint"],
         },
     )
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), title="Use of the codebooks", title_justify="left")
-    for column in ("level", "entries", "used", "entropy, bits"):
-        table.add_column(column, justify="right")
-    for number, level in enumerate(facts["levels"]):
-        table.add_row(str(number), f"{level['size']:,}", f"{level['used']:,}", f"{level['entropy_bits']:.2f}")
+    for name, stream in facts["streams"].items():
+        _stream(name, stream, console)
+    if facts["streams"]:
+        console.print("\nDurations")
+        _histogram(facts["duration_edges"], facts["duration_counts"], console)
+    _reasons(facts["reasons"], console)
+    if "durations" in facts:
+        console.print(f"\ndurations drawn in {facts['durations']}", markup=False, highlight=False)
+    if "sample" in facts:
+        sample = facts["sample"]
+        said = f': "{sample["text"]}"' if sample["text"] else ""
+        heard = (
+            f'{sample["wav"]}: row "{sample["id"]}", {sample["seconds"]:.2f} s of the stream {sample["stream"]}{said}'
+        )
+        console.print(f"\n{heard}", markup=False, highlight=False)
+
+
+def _stream(name: str, stream: Facts, console: Console) -> None:
     console.print()
+    rows = {f"stream {name}": _codec_line(stream["codec"]), "": f"{stream['n_frames']:,} frames"}
+    print_rows(console, rows)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("level", "entries", "used", "entropy, bits", "of"):
+        table.add_column(column, justify="right")
+    for number, level in enumerate(stream["levels"]):
+        most = f"{math.log2(level['size']):.2f}"
+        table.add_row(str(number), f"{level['size']:,}", f"{level['used']:,}", f"{level['entropy_bits']:.2f}", most)
     console.print(table)
-    console.print("\nDurations")
-    _histogram(facts["duration_edges"], facts["duration_counts"], console)
+
+
+def _reasons(reasons: list[Facts], console: Console) -> None:
+    """What was rejected why, each kind with its first row."""
+    if not reasons:
+        return
+    console.print("\nRejected")
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(justify="right")
+    table.add_column(overflow="fold")
+    for entry in reasons:
+        first = f"{entry['example']}: " if entry["example"] else ""
+        table.add_row(f"{entry['count']:,}", f"{first}{entry['reason']}".replace("[", r"\["))
+    console.print(table, highlight=False)
+
+
+def _settings(settings: Facts) -> str | None:
+    """Settings on one line, groups spelt out, without what is not set."""
+    flat: Facts = {}
+    for name, value in settings.items():
+        flat |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
+    chosen = [f"{name}={value}" for name, value in flat.items() if value not in (None, False, [])]
+    return ", ".join(chosen) or None
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:,.2f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
 
 
 def _histogram(edges: list[float], counts: list[int], console: Console) -> None:

@@ -32,4 +32,4 @@ def test_bundled_clips_through_the_bundled_codec(few, tmp_path):
         np.testing.assert_array_equal(example.streams["audio"], alone.tokens_BTK[0].numpy())
         assert len(example.streams["audio"]) == -(-len(wav_T) // codec.hop)
         assert example.text == clip.text
-    assert describe(corpus).levels[0].entropy_bits > 3
+    assert describe(corpus).streams["audio"].levels[0].entropy_bits > 3

@@ -67,14 +67,16 @@ def test_statistics_count_every_code(built):
     for view in (corpus, corpus.split("train"), corpus.split("test")):
         codes_SK = np.concatenate([np.zeros((0, 3), np.uint16), *(example.streams["audio"] for example in view)])
         found = describe(view)
-        assert found.n_frames == len(codes_SK)
+        assert found.streams["audio"].n_frames == len(codes_SK)
         assert sum(found.duration_counts) == found.n_examples == len(view)
         assert found.hours == pytest.approx(sum(example.duration for example in view) / 3600)
-        assert [level.used for level in found.levels] == [len(np.unique(codes_SK[:, k])) for k in range(3)]
+        assert [level.used for level in found.streams["audio"].levels] == [
+            len(np.unique(codes_SK[:, k])) for k in range(3)
+        ]
 
 
 def test_entropy_of_equal_frequencies_is_the_logarithm_of_their_number(tmp_path, built):
-    found = describe(Corpus.open(built)).levels
+    found = describe(Corpus.open(built)).streams["audio"].levels
     assert all(0 <= level.entropy_bits <= math.log2(level.size) for level in found)
 
 
@@ -89,7 +91,14 @@ def test_shard_keeps_large_codes(tmp_path):
     codes_TK = np.array([[65535, 0], [1, 2]], np.uint16)
     words = (Word(text="é", start=0.1, end=0.25),)
     row = Row(
-        id="x", streams={"audio": codes_TK}, text="é", words=words, split="train", recording="x", duration=1.5, audio="x"
+        id="x",
+        streams={"audio": codes_TK},
+        text="é",
+        words=words,
+        split="train",
+        recording="x",
+        duration=1.5,
+        audio="x",
     )
     (tmp_path / "x.arrow").write_bytes(shard_bytes([row, row], {"audio": 2}))
     shard = Shard.map(tmp_path / "x.arrow")

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hocket.codec import CodecIdentity
-from hocket.data.packing import Batch
+from hocket.data.loading import Batch
 from hocket.interleave import load_layout
 from hocket.model import Model, ModelConfig
 from hocket.vocab import Vocabulary, train_bpe

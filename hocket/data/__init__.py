@@ -7,7 +7,7 @@ with an example is not known here.
 from hocket.data.card import CorpusCard
 from hocket.data.clips import BadAudio, Clip, Rejected
 from hocket.data.corpus import Corpus, Example
-from hocket.data.packing import Batch, Documents, PackedLoader, one_pass
+from hocket.data.loading import Batch, Documents, Mixture, PackedLoader, one_pass
 from hocket.data.preparing import Preparation
 from hocket.data.sources import open_source, read_clips
 from hocket.data.statistics import CorpusStatistics, describe
@@ -23,6 +23,7 @@ __all__ = [
     "CorpusStatistics",
     "Documents",
     "Example",
+    "Mixture",
     "PackedLoader",
     "Preparation",
     "Rejected",

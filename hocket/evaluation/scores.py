@@ -167,9 +167,8 @@ def _sum_nats(model: Model, batches: Iterable[Batch]) -> tuple[Nats, Nats, Count
     cells: Counter[str] = Counter()
     for batch in batches:
         batch = batch.to(model.device)
-        x_ND = model.hidden(batch.ids_NR, batch.cu_seqlens.tolist())
-        is_start_N = torch.zeros(len(x_ND), dtype=torch.bool, device=x_ND.device)
-        is_start_N[batch.cu_seqlens[:-1]] = True
+        x_ND = model.hidden(batch.ids_NR, batch.bounds)
+        is_start_N = batch.is_start_N
         for index, legal in enumerate(model.head.legal_sets):
             step, row = ((batch.legal_NR == index) & ~is_start_N[:, None]).nonzero(as_tuple=True)
             if index == 0 or not len(step):

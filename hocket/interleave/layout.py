@@ -282,20 +282,24 @@ class Layout(ABC):
     def count_steps(
         self,
         lengths: Mapping[str, np.ndarray | int],
-        ended: bool = True,
+        ended: bool | Mapping[str, np.ndarray | bool] = True,
         *,
         spans: Sequence[Spans] | None = None,
         seeds: Sequence[int] | None = None,
     ) -> np.ndarray:
         """Steps of documents of these lengths, the first one included; vectorised over arrays of lengths.
 
+        `ended`: whether all streams truly end, or one bool a document by stream.
         `Alternate` by spans needs `spans` (and `seeds`), one a document; without them each stream has one turn.
         """
         self._check_lengths(lengths)
         arrays = np.broadcast_arrays(*(np.asarray(lengths[name], dtype=np.int64) for name in self.streams))
         flat = {name: array.reshape(-1) for name, array in zip(self.streams, arrays, strict=True)}
         _check_counts(arrays[0].size, {"spans": spans, "seeds": seeds})
-        ends = {name: np.full(len(array), ended) for name, array in flat.items()}
+        ends = {
+            name: np.broadcast_to(np.asarray(ended[name] if isinstance(ended, Mapping) else ended, bool), array.shape)
+            for name, array in flat.items()
+        }
         frozen = [freeze_spans(s) for s in spans] if spans is not None else None
         if self.span_nodes() and frozen is None:
             names = self.span_nodes()[0].part_streams

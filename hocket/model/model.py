@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from hocket.codec import Codec, CodecIdentity, load_codec
-from hocket.data.packing import Batch
+from hocket.data.loading import Batch
 from hocket.errors import InputError
 from hocket.interleave import Layout, check_blocks, load_layout, source_of
 from hocket.model.config import ModelConfig
@@ -106,11 +106,8 @@ class Model(nn.Module):
 
         The shift from inputs to targets happens here and nowhere else.
         """
-        bounds = batch.cu_seqlens.tolist()
-        x_ND = self.decoder(batch.ids_NR, bounds)
-        is_target_N = torch.ones(len(x_ND), dtype=torch.bool, device=x_ND.device)
-        is_target_N[batch.cu_seqlens[:-1]] = False
-        target_N = is_target_N.nonzero().squeeze(-1)
+        x_ND = self.decoder(batch.ids_NR, batch.bounds)
+        target_N = (~batch.is_start_N).nonzero().squeeze(-1)
         return self.head(
             x_ND[target_N - 1], batch.ids_NR[target_N], batch.legal_NR[target_N], batch.weight_NR[target_N]
         )

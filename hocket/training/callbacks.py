@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from hocket.data.packing import Batch
+from hocket.data.loading import Batch
 from hocket.progress import ProgressBar
 from hocket.training.engine import Engine
 from hocket.training.loop import Callback, Report

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 from hocket.data import Batch
-from hocket.data.packing import PackedLoader
+from hocket.data.loading import PackedLoader
 from hocket.errors import InputError
 from hocket.training.config import TrainingGroup
 from hocket.training.engine import Engine
@@ -162,8 +162,7 @@ class Loop:
 
 def target_weight(batch: Batch) -> float:
     """Sum of w over the cells that are predicted: all but those of each document's first step."""
-    weight_N = batch.weight_NR.double().sum(dim=1)
-    return float(weight_N.sum() - weight_N[batch.cu_seqlens[:-1]].sum())
+    return float(batch.weight_NR[~batch.is_start_N].double().sum())
 
 
 def _names(window: list[Batch]) -> str:

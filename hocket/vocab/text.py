@@ -6,7 +6,7 @@ itself. Neither kind adds special tokens of its own here: begin, end and padding
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import sentencepiece
@@ -32,6 +32,10 @@ class TextTokenizer(ABC):
     @abstractmethod
     def encode(self, text: str) -> list[int]:
         """Ids of `text`, without any special token."""
+
+    @abstractmethod
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of many texts, on all cores where the library can."""
 
     @abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
@@ -71,6 +75,9 @@ class HuggingFaceTokenizer(TextTokenizer):
     def encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+
     def decode(self, ids: Iterable[int]) -> str:
         return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=False)
 
@@ -93,6 +100,9 @@ class SentencePieceTokenizer(TextTokenizer):
 
     def encode(self, text: str) -> list[int]:
         return self._processor.EncodeAsIds(text)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return self._processor.EncodeAsIds(list(texts)) if texts else []
 
     def decode(self, ids: Iterable[int]) -> str:
         return self._processor.DecodeIds([int(i) for i in ids])

@@ -1,0 +1,86 @@
+"""Processes that lay out batches ahead of the model, in order.
+
+The parent decides which segments make a batch and sends these few numbers; a worker maps the corpora itself, reads the
+codes and sends tensors back through shared memory (torch's DataLoader). A worker that meets bad input says so in the
+parent's words.
+"""
+
+import multiprocessing
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from hocket.data.loading.batch import Batch
+from hocket.data.loading.documents import Documents
+from hocket.data.loading.segments import Segments
+from hocket.errors import InputError
+
+AHEAD = 4  # batches that each worker makes ahead
+Task = tuple[Segments, np.ndarray]
+
+
+class Workers:
+    """Turns tasks into batches, in as many processes."""
+
+    def __init__(self, documents: Documents, n_workers: int):
+        if n_workers < 0:
+            raise InputError(f"the number of data workers is {n_workers}, but must be at least 0")
+        self._documents, self._n_workers = documents, n_workers
+        self._running: Any = None
+
+    def run(self, tasks: Iterator[Task]) -> Iterator[Batch]:
+        """The batches of all tasks, in order. What ran before is ended."""
+        self.close()
+        if not self._n_workers:
+            return (self._documents.lay_out(*task) for task in tasks)
+        return self._ahead(tasks)
+
+    def close(self) -> None:
+        """End the processes."""
+        if self._running is not None:
+            self._running._shutdown_workers()
+        self._running = None
+
+    def _ahead(self, tasks: Iterator[Task]) -> Iterator[Batch]:
+        loader = DataLoader(
+            _Worker(self._documents),
+            batch_size=None,
+            sampler=_Tasks(tasks),
+            num_workers=self._n_workers,
+            prefetch_factor=AHEAD,
+            multiprocessing_context="fork" if sys.platform == "linux" else multiprocessing.get_start_method(),
+        )
+        with warnings.catch_warnings():  # the worker touches none of the parent's threads
+            warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork.*", category=DeprecationWarning)
+            self._running = iter(loader)
+        for made in self._running:
+            if isinstance(made, InputError):
+                raise made
+            yield made
+
+
+class _Tasks(Sampler):
+    """An endless sampler whose indices are tasks."""
+
+    def __init__(self, tasks: Iterable[Task]):
+        self._tasks = tasks
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self._tasks)
+
+
+class _Worker(Dataset):
+    """Lays out one task; an error for the user travels as a value."""
+
+    def __init__(self, documents: Documents):
+        self._documents = documents
+
+    def __getitem__(self, task: Task) -> Batch | InputError:
+        try:
+            return self._documents.lay_out(*task)
+        except InputError as error:
+            return error

@@ -14,7 +14,7 @@ from typing import Any
 from hocket.data.clips import Clip, Rejected
 from hocket.data.sources import files
 from hocket.data.sources.listing import Found, attempt
-from hocket.data.sources.manifests import json_rows
+from hocket.data.sources.manifests import count_lines, json_rows
 from hocket.data.sources.rows import as_text
 from hocket.data.sources.timings import STREAMS
 from hocket.data.words import Word, check_words, join_words
@@ -42,7 +42,7 @@ class CutSet:
                 yield attempt(where, id, id, partial(_clip, row, files.parent(self.location), where))
 
     def count(self) -> int:
-        return sum(1 for _ in json_rows(self.location))
+        return count_lines(self.location)
 
     def nothing(self) -> str:
         return f'the cut set "{self.location}" has no cuts'

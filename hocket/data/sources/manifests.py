@@ -9,9 +9,9 @@ that cannot be used is one rejection that names the file and the line; a file th
 
 import csv
 import json
+import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -30,53 +30,50 @@ Line = tuple[int, dict[str, Any] | str]
 _NOT_UTF8 = "is not UTF-8 text"
 
 
-@dataclass(frozen=True)
 class Manifest:
     """The rows of a manifest."""
 
-    location: str
+    def __init__(self, location: str):
+        self.location = location
+        self._folder, self._name, self._stem = files.parent(location), files.base_name(location), files.stem(location)
+        self._is_table = manifest_suffix(location) in (".csv", ".tsv")
 
     def find(self) -> Iterator[Found]:
         try:
-            for line, row in self._lines():
-                where = f"{self.location}, line {line},"
-                place = f"{PurePosixPath(self.location).name}, line {line}"
-                id = f"{files.stem(self.location)}:{line}"
+            for line, row in _table_rows(self.location) if self._is_table else json_rows(self.location):
+                where, id = f"{self.location}, line {line},", f"{self._stem}:{line}"
+                place = f"{self._name}, line {line}"
                 if isinstance(row, str):
-                    yield where, Rejected(id=id, audio=place, reason=f"{self.location}, line {line}, {row}")
+                    yield where, Rejected(id=id, audio=place, reason=f"{where} {row}")
                     continue
-                named = pick(row, "audio")
-                audio = named if isinstance(named, str) else place
-                yield attempt(where, as_text(pick(row, "id")) or id, audio, partial(self._clip, row, line, where))
+                named, own_id = pick(row, "audio"), as_text(pick(row, "id"))
+                audio = named if isinstance(named, str) else None
+                make = partial(self._clip, row, own_id, audio, place, where)
+                yield attempt(where, own_id or id, audio or place, make)
         except OSError as error:
             raise InputError(f'the manifest "{self.location}" cannot be read: {error}') from error
 
     def count(self) -> int:
-        return sum(1 for _ in self._lines())
+        if self._is_table:
+            return sum(1 for _ in _table_rows(self.location))
+        return count_lines(self.location)
 
     def nothing(self) -> str:
         return f'the manifest "{self.location}" has no rows'
 
-    def _lines(self) -> Iterator[Line]:
-        is_table = manifest_suffix(self.location) in (".csv", ".tsv")
-        return _table_rows(self.location) if is_table else json_rows(self.location)
-
-    def _clip(self, row: Mapping[str, Any], line: int, where: str) -> Clip:
-        folder = files.parent(self.location)
-        if _is_text_alone(row):
-            id = as_text(pick(row, "id")) or f"{files.stem(self.location)}:{line}"
-            return Clip(
-                id=id, name=f"{PurePosixPath(self.location).name}, line {line}", audio=None, **facts(row, where)
-            )
-        audio = pick(row, "audio")
-        if not isinstance(audio, str):
-            known = ", ".join(f'"{name}"' for name in ALIASES["audio"])
-            hint = did_you_mean("audio", [str(key) for key in row])
-            raise InputError(f"{where} names no audio file{hint}: the column is called one of {known}")
+    def _clip(self, row: Mapping[str, Any], id: str | None, audio: str | None, place: str, where: str) -> Clip:
+        if audio is None:
+            if not _is_text_alone(row):
+                known = ", ".join(f'"{name}"' for name in ALIASES["audio"])
+                raise InputError(
+                    f"{where} names no audio file{_meant(tuple(row))}: the column is called one of {known}"
+                )
+            id = id or f"{self._stem}:{place.rpartition(' ')[2]}"
+            return Clip(id=id, name=place, audio=None, **facts(row, where))
         known_facts = facts(row, where)
-        id = as_text(pick(row, "id")) or _id(audio, folder, known_facts["start"], known_facts["end"])
-        clip = Clip(id=id, name=audio, audio=files.audio_at(files.join(folder, audio)), **known_facts)
-        return with_times(clip, row, folder, where)
+        id = id or _id(audio, self._folder, known_facts["start"], known_facts["end"])
+        clip = Clip(id=id, name=audio, audio=files.audio_at(files.join(self._folder, audio)), **known_facts)
+        return with_times(clip, row, self._folder, where)
 
 
 def manifest_suffix(location: str) -> str:
@@ -84,11 +81,25 @@ def manifest_suffix(location: str) -> str:
     return PurePosixPath(location.lower().removesuffix(".gz")).suffix
 
 
+def count_lines(location: str) -> int:
+    """How many lines are not blank. Raises InputError where the file cannot be read."""
+    try:
+        with files.open_text(location, errors="surrogateescape") as file:
+            return sum(1 for line in file if not line.isspace())
+    except OSError as error:
+        raise InputError(f'"{location}" cannot be read: {error}') from error
+
+
 def _is_text_alone(row: Mapping[str, Any]) -> bool:
     """Whether a row has text and nothing that names audio, not even misspelt."""
     if has_column(row, "audio") or pick(row, "text") is None:
         return False
-    return "did you mean" not in did_you_mean("audio", [str(key) for key in row])
+    return "did you mean" not in _meant(tuple(row))
+
+
+@lru_cache(maxsize=64)
+def _meant(columns: tuple[Any, ...]) -> str:
+    return did_you_mean("audio", [str(column) for column in columns])
 
 
 def json_rows(location: str) -> Iterator[Line]:
@@ -137,7 +148,6 @@ def _refuse_binary(location: str, text: str) -> None:
 
 def _id(audio: str, folder: str, start: float | None, end: float | None) -> str:
     """The audio's path without its suffix, below the manifest's folder where it lies there, and the span."""
-    path = PurePosixPath(audio)
-    path = path.relative_to(folder) if path.is_relative_to(folder) else path
+    path = audio.removeprefix(folder.rstrip("/") + "/").removeprefix("./")
     span = "" if start is None and end is None else f":{start or 0:g}-" + ("" if end is None else f"{end:g}")
-    return path.with_suffix("").as_posix() + span
+    return os.path.splitext(path)[0] + span

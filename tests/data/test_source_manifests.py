@@ -169,3 +169,17 @@ def test_urls_that_lead_nowhere(tmp_path):
         open_source("memory://nowhere/m.jsonl")
     with pytest.raises(InputError, match=r'"nosuch://a/m\.jsonl" cannot be opened'):
         open_source("nosuch://a/m.jsonl")
+
+
+def test_a_file_system_that_does_not_answer(monkeypatch):
+    class NoAnswer(Exception):
+        """As HTTP libraries raise, no OSError."""
+
+    NoAnswer.__module__ = "httpx.errors"
+
+    def fail(self, path, **kwargs):
+        raise NoAnswer("name or service not known")
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "isfile", fail)
+    with pytest.raises(InputError, match=r'"memory://far/m\.jsonl" cannot be opened: name or service not known'):
+        open_source("memory://far/m.jsonl")

@@ -1,11 +1,13 @@
 """Files and folders of a source, on this machine or behind a URL that fsspec opens (s3://, memory://, file://)."""
 
+import glob
 import io
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, TextIO, cast
+from typing import BinaryIO, TextIO, cast
 
 import fsspec
 from fsspec.core import url_to_fs
@@ -13,6 +15,9 @@ from fsspec.core import url_to_fs
 from hocket.data.clips import AudioSource, RemoteAudio
 from hocket.data.places import is_url
 from hocket.errors import InputError
+
+_NETWORK_LIBRARIES = ("aiohttp", "botocore", "gcsfs", "httpx", "httpx2", "requests")
+"""Whose errors are no OSError where a machine has no network or no rights."""
 
 
 def join(folder: str, name: str) -> str:
@@ -62,28 +67,50 @@ def audio_at(location: str) -> Path | AudioSource:
     return OddlyNamedAudio(os.fsencode(location)) if is_torn(location) else Path(location)
 
 
-def file_system(url: str) -> tuple[Any, str]:
-    """The file system of a URL and the path in it. Raises InputError where fsspec or a package of its own lacks."""
+@contextmanager
+def asking(url: str) -> Iterator[None]:
+    """Where a file system behind a URL does not answer, that is an InputError, whatever its library raises."""
     try:
-        return url_to_fs(url)
-    except (ImportError, ValueError) as error:
-        raise InputError(f'"{url}" cannot be opened: {error}') from error
+        yield
+    except Exception as error:
+        library = type(error).__module__.partition(".")[0]
+        if isinstance(error, OSError | ImportError | ValueError) or library in _NETWORK_LIBRARIES:
+            raise InputError(f'"{url}" cannot be opened: {str(error) or type(error).__name__}') from error
+        raise
 
 
 def exists(location: str) -> bool:
-    """Whether there is a file or folder."""
+    """Whether there is a file or folder. Raises InputError for a URL that cannot be asked."""
     if not is_url(location):
         return os.path.exists(location)
-    files, path = file_system(location)
-    return files.exists(path)
+    with asking(location):
+        files, path = url_to_fs(location)
+        return files.exists(path)
 
 
 def is_file(location: str) -> bool:
-    """Whether there is a file."""
+    """Whether there is a file. Raises InputError for a URL that cannot be asked."""
     if not is_url(location):
         return os.path.isfile(location)
-    files, path = file_system(location)
-    return files.isfile(path)
+    with asking(location):
+        files, path = url_to_fs(location)
+        return files.isfile(path)
+
+
+def find_below(url: str) -> list[str]:
+    """Every file below a URL by its path from there. Raises InputError for a URL that cannot be asked."""
+    with asking(url):
+        files, path = url_to_fs(url)
+        return [PurePosixPath(name).relative_to(path).as_posix() for name in files.find(path)]
+
+
+def matching(pattern: str) -> list[str]:
+    """The files that a pattern with * names, sorted. Raises InputError for a URL that cannot be asked."""
+    if not is_url(pattern):
+        return sorted(glob.glob(pattern))
+    with asking(pattern):
+        files, path = url_to_fs(pattern)
+        return sorted(files.unstrip_protocol(name) for name in files.glob(path))
 
 
 def open_bytes(location: str) -> AbstractContextManager[BinaryIO]:

@@ -152,7 +152,5 @@ def _local_names(folder: str) -> list[str]:
 
 
 def _remote_names(url: str) -> list[str]:
-    system, path = files.file_system(url)
-    root = PurePosixPath(path)
-    names = [PurePosixPath(name).relative_to(root).as_posix() for name in system.find(path)]
+    names = files.find_below(url)
     return sorted(name for name in names if not any(part.startswith(".") for part in name.split("/")))

@@ -63,13 +63,15 @@ class Repository:
     split: str | None = None
     streaming: bool = False
     data_files: str | None = None
+    is_guess: bool = False
+    """Whether it was taken for one because there is no such path."""
 
     @classmethod
-    def parse(cls, address: str, streaming: bool) -> "Repository":
+    def parse(cls, address: str, streaming: bool, is_guess: bool = False) -> "Repository":
         """From `name[:config][@split]`."""
         rest, _, split = address.removeprefix(HUB).partition("@")
         name, _, config = rest.partition(":")
-        return cls(name, config or None, split or None, streaming)
+        return cls(name, config or None, split or None, streaming, is_guess=is_guess)
 
     def find(self) -> Iterator[Found]:
         yield from _find(self._load(self.streaming), self.name, self.split)
@@ -89,7 +91,8 @@ class Repository:
             if isinstance(error.__cause__, ImportError) and not streaming:
                 return self._load(streaming=True)
             said = " ".join(str(error).split())
-            raise InputError(f'the Hugging Face dataset "{self.name}" does not load: {said}') from error
+            no_path = f'there is no file or folder "{self.name}", and ' if self.is_guess else ""
+            raise InputError(f'{no_path}the Hugging Face dataset "{self.name}" does not load: {said}') from error
 
 
 def _count(loaded: Any) -> int | None:

@@ -64,10 +64,8 @@ class Manifest:
     def _clip(self, row: Mapping[str, Any], id: str | None, audio: str | None, place: str, where: str) -> Clip:
         if audio is None:
             if not _is_text_alone(row):
-                known = ", ".join(f'"{name}"' for name in ALIASES["audio"])
-                raise InputError(
-                    f"{where} names no audio file{_meant(tuple(row))}: the column is called one of {known}"
-                )
+                known, hint = ", ".join(f'"{name}"' for name in ALIASES["audio"]), _meant(tuple(row))
+                raise InputError(f"{where} names no audio file{hint}: the column is called one of {known}")
             id = id or f"{self._stem}:{place.rpartition(' ')[2]}"
             return Clip(id=id, name=place, audio=None, **facts(row, where))
         known_facts = facts(row, where)

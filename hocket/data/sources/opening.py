@@ -58,7 +58,7 @@ def _listing(src: str) -> Listing:
     if files.exists(src):
         return _folder(src)
     if _is_hub_name(src):
-        return hub.Repository.parse(src, streaming=False)
+        return hub.Repository.parse(src, streaming=False, is_guess=True)
     raise InputError(f'there is no file or folder "{src}" to read audio from')
 
 

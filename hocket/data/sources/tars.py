@@ -8,7 +8,6 @@ In a plain tar file on this machine a clip remembers where its audio lies; from 
 a URL it holds the bytes, so that nothing is fetched twice and a clip can go as soon as it is encoded.
 """
 
-import glob
 import io
 import json
 import re
@@ -96,14 +95,10 @@ def expand(pattern: str) -> list[str]:
 def _matching(pattern: str) -> list[str]:
     if not any(mark in pattern for mark in "*?["):
         return [pattern]
-    if is_url(pattern):
-        system, path = files.file_system(pattern)
-        found = [system.unstrip_protocol(name) for name in system.glob(path)]
-    else:
-        found = glob.glob(pattern)
+    found = files.matching(pattern)
     if not found:
         raise InputError(f'there is no tar file like "{pattern}"')
-    return sorted(found)
+    return found
 
 
 def _shard(location: str) -> Iterator[Found]:

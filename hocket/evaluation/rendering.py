@@ -68,7 +68,7 @@ def _corpus(facts: Facts, console: Console) -> None:
             "source": facts["source"],
             "audio": _hours(3600 * facts["hours"]) if facts["streams"] else None,
             "examples": shares,
-            "with text": f"{facts['texts']:,}, {facts['letters']:,} letters",
+            "with text": f"{facts['texts']:,}, {facts['letters']:,} letters" if facts["texts"] else None,
             "with word times": f"{facts['aligned']:,}, {facts['words']:,} words" if facts["words"] else None,
             "languages": languages or None,
             "rejected": f"{facts['rejected']:,}" if facts["rejected"] else None,

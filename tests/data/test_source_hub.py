@@ -129,7 +129,9 @@ def test_addresses(address, expected):
 
 def test_names_that_lead_nowhere(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", _not_found)
-    with pytest.raises(InputError, match='the Hugging Face dataset "user/name" does not load: it isn\'t there'):
+    with pytest.raises(
+        InputError, match='no file or folder "user/name", and the Hugging Face dataset "user/name" does not'
+    ):
         list(open_source("user/name"))
     with pytest.raises(InputError, match="there is no file or folder"):
         open_source("user/name.wav")

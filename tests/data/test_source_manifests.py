@@ -70,6 +70,9 @@ def test_lines_that_are_no_text(tmp_path):
 def test_bad_rows_of_a_table(tmp_path):
     (tmp_path / "m.csv").write_bytes(b'audio,text\na.wav,Hi\nb.wav,one,two\nc.wav,"open\nd.wav,\xff\n')
     assert [item.id for item in clips(tmp_path / "m.csv")] == ["a"]
+    (tmp_path / "h.csv").write_bytes(b'audio,"te"xt\na.wav,Hi\n')
+    with pytest.raises(InputError, match="line 1, is not valid CSV"):
+        list(open_source(tmp_path / "h.csv"))
     (tmp_path / "n.csv").write_bytes(b"audio,text\na.wav,Hi\nb.wav,one,two\nc.wav,\xff\nd.wav,Ho\n")
     assert [item.id for item in clips(tmp_path / "n.csv")] == ["a", "d"]
     assert ["line 3, has not the 2 columns" in item.reason for item in rejected(tmp_path / "n.csv")] == [True, False]

@@ -63,7 +63,9 @@ class Manifest:
 
     def _clip(self, row: Mapping[str, Any], id: str | None, audio: str | None, place: str, where: str) -> Clip:
         if audio is None:
-            if not _is_text_alone(row):
+            if has_column(row, "audio"):
+                raise InputError(f"{where} names no audio file: its column of audio is empty or no path")
+            if pick(row, "text") is None or "did you mean" in _meant(tuple(row)):
                 known, hint = ", ".join(f'"{name}"' for name in ALIASES["audio"]), _meant(tuple(row))
                 raise InputError(f"{where} names no audio file{hint}: the column is called one of {known}")
             id = id or f"{self._stem}:{place.rpartition(' ')[2]}"
@@ -88,15 +90,9 @@ def count_lines(location: str) -> int:
         raise InputError(f'"{location}" cannot be read: {error}') from error
 
 
-def _is_text_alone(row: Mapping[str, Any]) -> bool:
-    """Whether a row has text and nothing that names audio, not even misspelt."""
-    if has_column(row, "audio") or pick(row, "text") is None:
-        return False
-    return "did you mean" not in _meant(tuple(row))
-
-
 @lru_cache(maxsize=64)
 def _meant(columns: tuple[Any, ...]) -> str:
+    """The column that may be a misspelt "audio", as a hint."""
     return did_you_mean("audio", [str(column) for column in columns])
 
 
@@ -123,7 +119,10 @@ def _table_rows(location: str) -> Iterator[Line]:
     delimiter = "\t" if manifest_suffix(location) == ".tsv" else ","
     with files.open_text(location, newline="", errors="surrogateescape") as file:
         reader = csv.DictReader(file, delimiter=delimiter, strict=True)
-        _refuse_binary(location, "".join(reader.fieldnames or ()))
+        try:
+            _refuse_binary(location, "".join(reader.fieldnames or ()))
+        except csv.Error as error:
+            raise InputError(f"{location}, line 1, is not valid CSV: {error}") from error
         while True:
             try:
                 row = next(reader)

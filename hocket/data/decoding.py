@@ -208,6 +208,8 @@ def decode(clip: Recorded) -> tuple[np.ndarray, int]:
 @contextmanager
 def open_audio(clip: Recorded) -> Iterator[Stretch]:
     """A clip's samples, to be read while the context lasts. Raises BadAudio, and nothing else, whatever the file is."""
+    if not all(math.isfinite(time) for time in (clip.start or 0.0, clip.end or 0.0)):
+        raise BadAudio(clip.name, f"its start and end are {clip.start} and {clip.end}; give seconds")
     with _bytes_of(clip) as (raw, path):
         head = raw.read(16)
         if not head:
@@ -250,7 +252,8 @@ def _check_regular(clip: Recorded, path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError as error:
-        raise BadAudio(clip.name, f"there is no file {path}") from error
+        gone = f'it is a link to "{path.readlink()}", which is not there' if path.is_symlink() else ""
+        raise BadAudio(clip.name, gone or f"there is no file {path}") from error
     except (OSError, ValueError) as error:
         raise BadAudio(clip.name, f"it cannot be opened ({_first_line(error)})") from error
     if stat.S_ISDIR(mode):
@@ -279,6 +282,10 @@ def _contained(clip: Recorded, file: Path | BinaryIO, head: bytes, error: soundf
     _check_channel(clip, len(wav_CS))
     if not wav_CS.shape[1]:
         raise BadAudio(clip.name, "it holds no samples")
+    missing = 0.0 if clip.end is None else clip.end - (clip.start or 0.0) - wav_CS.shape[1] / sample_rate
+    if missing > END_TOLERANCE:
+        reason = f"the clip (start {clip.start or 0:g} s, end {clip.end:g} s) lies {missing:.3f} s behind its end"
+        raise BadAudio(clip.name, reason)
     return _HeldStretch(clip.name, wav_CS if clip.channel is None else wav_CS[clip.channel][None], sample_rate)
 
 
@@ -292,8 +299,6 @@ def _span(clip: Recorded, file: soundfile.SoundFile) -> tuple[int, int]:
     rate, total = file.samplerate, file.frames
     if total >= UNSTATED:
         raise BadAudio(clip.name, "its header states no length; encode it again to a file")
-    if not all(math.isfinite(time) for time in (clip.start or 0.0, clip.end or 0.0)):
-        raise BadAudio(clip.name, f"its start and end are {clip.start} and {clip.end}; give seconds")
     first = round((clip.start or 0.0) * rate)
     last = total if clip.end is None else round(clip.end * rate)
     if clip.end is None or last > total:

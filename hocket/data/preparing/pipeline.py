@@ -161,20 +161,29 @@ class _Preparing:
 
     def _waves(self, first: int, last: int, gain: dict[Source, float]) -> dict[str, np.ndarray]:
         """The samples of each stream at its rate."""
-        self.stretch.check_size(len(self.sources), last - first)
-        parts: dict[Source, list[np.ndarray]] = {source: [] for source in self.sources}
-        for wav_CS in self.stretch.blocks(first, last):
-            for source, waves in parts.items():
-                waves.append(take(wav_CS, source))
-        if not all(parts.values()):
-            raise BadAudio(self.clip.name, "it holds no samples")
-        native = {source: np.concatenate(waves) * np.float32(gain[source]) for source, waves in parts.items()}
+        native = self._native(first, last)
+        for source, wav_S in native.items():
+            if gain[source] != 1:
+                wav_S *= np.float32(gain[source])
         if not any(wav_S.any() for wav_S in native.values()):
             raise BadAudio(self.clip.name, "it is silent: every sample is zero")
         return {
             stream.name: _at_rate(native[stream.channel], self.stretch.sample_rate, stream.sample_rate)
             for stream in self.streams
         }
+
+    def _native(self, first: int, last: int) -> dict[Source, np.ndarray]:
+        """The samples of each source at the clip's own rate."""
+        self.stretch.check_size(len(self.sources), last - first)
+        waves = {source: np.empty(last - first, np.float32) for source in self.sources}
+        done = 0
+        for wav_CS in self.stretch.blocks(first, last):
+            for source, wav_S in waves.items():
+                wav_S[done : done + wav_CS.shape[1]] = take(wav_CS, source)
+            done += wav_CS.shape[1]
+        if not done:
+            raise BadAudio(self.clip.name, "it holds no samples")
+        return {source: wav_S[:done] for source, wav_S in waves.items()}
 
     def _made(
         self, id: str, text: str | None, words: Sequence[Word], first: int, last: int, waves: dict[str, np.ndarray]

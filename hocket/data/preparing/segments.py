@@ -56,9 +56,10 @@ class Preparation:
             raise InputError(f"cut_seconds is {self.cut_seconds:g}, but must be at least {MIN_CUT_SECONDS:g}")
         if self.min_seconds is not None and self.min_seconds < 0:
             raise InputError(f"min_seconds is {self.min_seconds:g}, but must be 0 or more")
-        if self.max_seconds is not None and self.max_seconds <= (self.min_seconds or 0.0):
-            least = f"min_seconds, {self.min_seconds:g}" if self.min_seconds else "0"
-            raise InputError(f"max_seconds is {self.max_seconds:g}, but must be above {least}")
+        if self.max_seconds is not None and self.max_seconds <= 0:
+            raise InputError(f"max_seconds is {self.max_seconds:g}, but must be above 0")
+        if self.max_seconds is not None and self.max_seconds < (self.min_seconds or 0.0):
+            raise InputError(f"max_seconds is {self.max_seconds:g}, but min_seconds is {self.min_seconds:g}")
 
 
 @dataclass(frozen=True, kw_only=True)

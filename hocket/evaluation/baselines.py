@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from hocket.data import Corpus
+from hocket.data import Corpus, Mixture
 from hocket.errors import InputError
 
 STRENGTHS = tuple(float(x) for x in 2.0 ** np.arange(-8, 9))
@@ -47,7 +47,7 @@ class Baselines:
         return asdict(self) | {"unigram": list(self.unigram)}
 
 
-def fit_baselines(corpus: Corpus, levels: int | None = None, leader: int = 0) -> Baselines:
+def fit_baselines(corpus: Corpus | Mixture, levels: int | None = None, leader: int = 0) -> Baselines:
     """Count the train split of a corpus and score its valid split.
 
     Args:
@@ -58,8 +58,10 @@ def fit_baselines(corpus: Corpus, levels: int | None = None, leader: int = 0) ->
         InputError: one of the two splits is empty.
     """
     sizes = corpus.card.codec.codebook_sizes[:levels]
-    train = [example.streams["audio"] for example in corpus.split("train")]
-    valid = [example.streams["audio"] for example in corpus.split("valid")]
+    train, valid = (
+        [example.streams["audio"] for example in corpus.split(name) if "audio" in example.streams]
+        for name in ("train", "valid")
+    )
     return baselines_of(train, valid, sizes, leader)
 
 

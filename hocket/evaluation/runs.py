@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from hocket.data import Corpus
+from hocket.data import Corpus, Mixture
 from hocket.errors import InputError
 
 SAMPLE_FILE = "sample.json"
@@ -118,10 +118,12 @@ def bundled_corpus_of(run: Run) -> Path:
     return run.folder.parent / "bundled-corpus"
 
 
-def open_corpus(run: Run) -> Corpus:
-    """The corpus that the run was trained on. InputError where it is gone."""
+def open_corpus(run: Run) -> Corpus | Mixture:
+    """The corpus that the run was trained on, or the mixture. InputError where it is gone."""
     named = run.setting("data.corpus")
-    return Corpus.open(bundled_corpus_of(run) if named in (None, "bundled") else named)
+    mixture = Mixture.open(bundled_corpus_of(run) if named in (None, "bundled") else named)
+    first, *others = mixture.corpora
+    return mixture if others else first
 
 
 @dataclass(frozen=True, kw_only=True)

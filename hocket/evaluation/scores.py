@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from hocket.data import Batch, Corpus, one_pass
+from hocket.data import Batch, Corpus, Mixture, one_pass
 from hocket.errors import InputError
 from hocket.evaluation.baselines import Baselines, fit_baselines
 from hocket.evaluation.runs import Run, open_corpus
@@ -100,10 +100,10 @@ def score_run(run: Run) -> Scores:
     return scores
 
 
-def _score(run: Run, model: Model, corpus: Corpus) -> Scores:
+def _score(run: Run, model: Model, corpus: Corpus | Mixture) -> Scores:
     valid = corpus.split("valid")
     budget = max(model.config.context, int(run.setting("data.batch_steps") or 0))
-    bits, losses = measure_bits(model, valid, batch_steps=budget)
+    bits, losses = measure_bits(model, valid, batch_steps=budget, missing=run.setting("data.missing") or "refuse")
     levels = model.layout.streams["audio"]
     return Scores(
         step=run.step or 0,
@@ -129,7 +129,9 @@ def leading_level(model: Model) -> int:
 
 
 @torch.inference_mode()
-def measure_bits(model: Model, valid: Corpus, batch_steps: int = 2048) -> tuple[Bits, dict[str, float]]:
+def measure_bits(
+    model: Model, valid: Corpus | Mixture, batch_steps: int = 2048, missing: str = "refuse"
+) -> tuple[Bits, dict[str, float]]:
     """Bits per second over a corpus (usually the valid split), and nats per cell by block.
 
     Raises:
@@ -144,6 +146,7 @@ def measure_bits(model: Model, valid: Corpus, batch_steps: int = 2048) -> tuple[
         model.vocabulary,
         batch_steps=max(batch_steps, model.config.context),
         context=model.config.context,
+        missing=missing,
     )
     code_nats, structure_nats, cells = _sum_nats(model, batches)
     seconds = float(valid.lengths["audio"].sum() / model.codec_identity.frame_rate)

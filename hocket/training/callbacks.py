@@ -9,7 +9,7 @@ from hocket.data.loading import Batch
 from hocket.progress import ProgressBar
 from hocket.training.engine import Engine
 from hocket.training.loop import Callback, Report
-from hocket.training.metrics import MetricsFiles, Sums
+from hocket.training.metrics import DataSums, MetricsFiles, Sums
 
 
 class MetricsLog(Callback):
@@ -19,19 +19,22 @@ class MetricsLog(Callback):
 
     def __init__(self, files: MetricsFiles | None, blocks: list[str], frame_rate: float, every: int):
         self._files, self._blocks, self._frame_rate, self._every = files, blocks, frame_rate, every
-        self._sums = Sums(blocks)
-        self._seconds = 0.0
+        self._sums, self._data = Sums(blocks), DataSums()
+        self._seconds, self._steps = 0.0, 0
         self._tokens = 0.0
         self._wall_before, self._started = 0.0, time.monotonic()
 
     def on_step(self, report: Report) -> None:
         self._sums.add_vector(report.sums.vector())
+        self._data.add_vector(report.data.vector())
         self._seconds += report.seconds
+        self._steps += 1
         self._tokens += report.sums.n_cells
         if report.step % self._every == 0 or report.is_last:
             if self._files:
                 self._files.write(self._row(report))
-            self._sums, self._seconds = Sums(self._blocks), 0.0
+            self._sums, self._data = Sums(self._blocks), DataSums()
+            self._seconds, self._steps = 0.0, 0
 
     def _row(self, report: Report) -> dict[str, Any]:
         return {
@@ -41,6 +44,7 @@ class MetricsLog(Callback):
             "grad_norm": report.norm,
             "tokens_per_second": self._sums.n_cells / self._seconds,
             "audio_seconds_per_second": self._sums.frames / self._frame_rate / self._seconds,
+            **self._data.row(self._seconds / self._steps),
             "tokens": int(self._tokens),
             "epoch": report.epoch,
             "wall": self._wall,
@@ -53,6 +57,8 @@ class MetricsLog(Callback):
     def state(self) -> dict[str, Any]:
         return {
             "sums": self._sums.vector(),
+            "data": self._data.vector(),
+            "steps": self._steps,
             "seconds": self._seconds,
             "tokens": self._tokens,
             "wall": self._wall,
@@ -60,6 +66,8 @@ class MetricsLog(Callback):
 
     def load_state(self, state: dict[str, Any]) -> None:
         self._sums.add_vector(state["sums"])
+        self._data.add_vector(state["data"])
+        self._steps = state["steps"]
         self._seconds, self._tokens, self._wall_before = state["seconds"], state["tokens"], state["wall"]
 
     def close(self) -> None:

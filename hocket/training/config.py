@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import MISSING
 
+from hocket.data.loading.documents import MISSING as MISSING_STREAMS
+from hocket.data.loading.packing import PACKINGS
+from hocket.data.loading.segments import LONG
 from hocket.errors import InputError, did_you_mean
 from hocket.interleave import LossWeights
 from hocket.model import ModelConfig
@@ -88,12 +91,36 @@ else:  # the fields of ModelConfig, which also checks them, in a class that is n
 @dataclass(kw_only=True)
 class DataGroup:
     corpus: str = MISSING
-    """Folder that `hocket tokenize` wrote, or "bundled": the packaged speech, tokenised once beside the runs."""
+    """Folder that `hocket tokenize` wrote, several as "a,b" or with shares of the steps as "a:0.7,b:0.3", or "bundled":
+    the packaged speech, tokenised once beside the runs."""
+    temperature: float = 1.0
+    """Of several corpora without shares: above 1, small ones are seen more than their size."""
+    missing: str = "refuse"
+    """Examples without a stream of the layout: "refuse" them, "keep" what they have, or "drop" them."""
+    long: str = "split"
+    """Examples longer than the context: "split" at frame boundaries (with text: at words), or "refuse"."""
     batch_steps: int = 2048
-    """Grid steps in a packed micro-batch."""
+    """Grid steps in a micro-batch."""
+    packing: str = "packed"
+    """"packed" end to end, "fixed" (packed, then filled up to batch_steps), or "padded" side by side, by length."""
+    buffer: int = 2048
+    """Documents that are packed together, at least."""
+    workers: int = 0
+    """Processes that make batches ahead; 0 makes each when it is needed."""
 
     def __post_init__(self) -> None:
         _at_least(self, "data", "batch_steps", 2)
+        _at_least(self, "data", "buffer", 1)
+        _at_least(self, "data", "workers", 0)
+        if not self.temperature > 0:
+            raise InputError(f"data.temperature is {self.temperature}, but must be above 0")
+        _one_of(self, "data", "missing", MISSING_STREAMS)
+        _one_of(self, "data", "long", LONG)
+        _one_of(self, "data", "packing", PACKINGS)
+
+    def options(self) -> dict[str, Any]:
+        """What a loader and a single pass take alike."""
+        return {"batch_steps": self.batch_steps, "long": self.long, "missing": self.missing}
 
 
 @dataclass(kw_only=True)
@@ -122,6 +149,8 @@ class TrainingGroup:
     """Loss weight of a stream, 1 where not named; 0 for one that is not to be learned."""
     level_weights: dict[str, list[float]] = field(default_factory=dict)
     """Loss weights of the levels of a stream, level 0 first; the last number holds for all further levels."""
+    pad_weight: float = 1.0
+    """Loss weight of the pads of aligned text."""
     end_weight: float = 1.0
     """Loss weight of ends of streams."""
     dtype: str = "float32"
@@ -159,7 +188,9 @@ class TrainingGroup:
 
     def loss_weights(self) -> LossWeights:
         """What each cell counts in the loss. InputError for weights below 0."""
-        return LossWeights(streams=self.stream_weights, levels=self.level_weights, ends=self.end_weight)
+        return LossWeights(
+            streams=self.stream_weights, levels=self.level_weights, pad=self.pad_weight, ends=self.end_weight
+        )
 
 
 @dataclass(kw_only=True)

@@ -19,7 +19,7 @@ from hocket.data.loading import PackedLoader
 from hocket.errors import InputError
 from hocket.training.config import TrainingGroup
 from hocket.training.engine import Engine
-from hocket.training.metrics import Sums
+from hocket.training.metrics import DataSums, Sums
 from hocket.training.schedule import learning_rate
 
 
@@ -32,6 +32,7 @@ class Report:
     rate: float  # learning rate
     norm: float  # of the gradient, before clipping
     seconds: float
+    data: DataSums
     epoch: int
     is_last: bool  # the step that the recipe ends with
     stopping: bool  # the loop ends after this step, asked by a signal
@@ -129,6 +130,7 @@ class Loop:
         start = time.perf_counter()
         self.step += 1
         window = [next(self.loader) for _ in range(self.training.accumulation)]
+        data = DataSums.of(window, time.perf_counter() - start)
         weight = self.engine.sum([sum(target_weight(batch) for batch in window)])[0]
         if weight == 0:
             raise InputError(f"step {self.step} has nothing to predict (examples {_names(window)})")
@@ -140,14 +142,16 @@ class Loop:
             before = sums.total
             sums.add_parts(part, batch.n_frames)
             totals.append(sums.total - before)
-        asked, *values = self.engine.sum([float(stop.number > 0), *sums.vector()])
+        asked, *values = self.engine.sum([float(stop.number > 0), *data.vector(), *sums.vector()])
         everywhere = Sums(self.blocks)
-        everywhere.add_vector(values)
+        everywhere.add_vector(values[DataSums.SIZE :])
+        data = DataSums(*values[: DataSums.SIZE])
         if not (math.isfinite(everywhere.total) and math.isfinite(norm)):
             self._refuse(window, totals)
         is_last = self.step == self.training.steps
         seconds = time.perf_counter() - start
-        return Report(self.step, everywhere, rate, norm, seconds, self.loader.epoch, is_last, asked > 0 and not is_last)
+        stopping = asked > 0 and not is_last
+        return Report(self.step, everywhere, rate, norm, seconds, data, self.loader.epoch, is_last, stopping)
 
     def _refuse(self, window: list[Batch], totals: list[float]) -> None:
         """End with the names of the examples whose loss is not finite, from whichever process met them."""

@@ -1,16 +1,20 @@
 """What a run measures: sums that add up over micro-batches, processes and steps, and the files that rows go to.
 
 All losses are in nats. `loss` is the weighted mean that training minimises; `loss/BLOCK` the plain mean over the cells
-of one block, so that audio.3 of two runs can be compared whatever their weights.
+of one block, so that audio.3 of two runs can be compared whatever their weights. `data/fill` is the share of the budget
+of steps that holds documents, `data/padding` the share of computed steps that does not, `data/wait` the share of the
+time that was spent waiting for batches.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
+from hocket.data import Batch
 from hocket.model import LossParts
 from hocket.training.checkpoints import write_text
 
@@ -61,6 +65,49 @@ class Sums:
             if cells:
                 row[f"{prefix or 'loss/'}{block}"] = nats / cells
         return row
+
+
+@dataclass
+class DataSums:
+    """What the data cost and how full it was, over micro-batches and processes."""
+
+    SIZE: ClassVar[int] = 6
+
+    real: float = 0.0  # steps that are not padding
+    computed: float = 0.0  # steps
+    budget: float = 0.0  # steps that there was room for
+    waited: float = 0.0  # seconds that processes waited for batches
+    windows: float = 0.0  # that were waited for: one a process and optimizer step
+    left_out: float = 0.0  # words of aligned text that did not fit before the end of their audio
+
+    @classmethod
+    def of(cls, window: Sequence[Batch], waited: float) -> "DataSums":
+        """Of one process' window, for which it waited some seconds."""
+        return cls(
+            real=sum(batch.n_real_steps for batch in window),
+            computed=sum(batch.n_steps for batch in window),
+            budget=sum(batch.budget or batch.n_steps for batch in window),
+            waited=waited,
+            windows=1,
+            left_out=sum(batch.n_left_out for batch in window),
+        )
+
+    def vector(self) -> list[float]:
+        return [self.real, self.computed, self.budget, self.waited, self.windows, self.left_out]
+
+    def add_vector(self, values: Sequence[float]) -> None:
+        """Add the sums of another window."""
+        total = [a + b for a, b in zip(self.vector(), values, strict=True)]
+        self.real, self.computed, self.budget, self.waited, self.windows, self.left_out = total
+
+    def row(self, seconds: float) -> dict[str, float]:
+        """Shares for the log; `seconds` is the mean length of a step."""
+        row = {
+            "data/fill": self.real / self.budget,
+            "data/padding": 1 - self.real / self.computed,
+            "data/wait": self.waited / self.windows / seconds,
+        }
+        return row | ({"data/left_out_words": self.left_out} if self.left_out else {})
 
 
 class MetricsFiles:

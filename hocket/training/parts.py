@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hocket.codec import CodecIdentity, load_codec
-from hocket.data import Corpus, tokenize
+from hocket.data import Corpus, Mixture, tokenize
 from hocket.errors import InputError
 from hocket.interleave import Layout, Stage, build_scheme, load_scheme
 from hocket.interleave.parse import Levels
@@ -25,16 +25,18 @@ BUNDLED_CORPUS = "bundled-corpus"
 """Folder beside the runs that holds the packaged speech, tokenised."""
 
 
-def open_corpus(recipe: Recipe, engine: Engine) -> Corpus:
-    """The recipe's corpus, of the recipe's codec; the packaged speech is tokenised first where it is not yet."""
-    folder = Path(recipe.data.corpus)
-    if recipe.data.corpus == BUNDLED:
+def open_corpus(recipe: Recipe, engine: Engine) -> Mixture:
+    """The recipe's corpora, of the recipe's codec; the packaged speech is tokenised first where it is not yet."""
+    source, temperature = recipe.data.corpus, recipe.data.temperature
+    if source == BUNDLED:
         folder = Path(recipe.output).parent / BUNDLED_CORPUS
         engine.on_main(lambda: _tokenize_bundled(folder, recipe.codec.name or BUNDLED, str(engine.device)))
-    corpus = Corpus.open(folder)
+        source = folder
+    mixture = Mixture.open(source, temperature=temperature)
     if recipe.codec.name is None:
-        return corpus
-    return Corpus.open(folder, load_codec(recipe.codec.name, levels=corpus.card.codec.levels).identity)
+        return mixture
+    identity = load_codec(recipe.codec.name, levels=mixture.card.codec.levels).identity
+    return Mixture.open(source, identity, temperature=temperature)
 
 
 def _tokenize_bundled(folder: Path, codec_name: str, device: str) -> None:
@@ -47,7 +49,7 @@ def _tokenize_bundled(folder: Path, codec_name: str, device: str) -> None:
             tokenize(BUNDLED, folder, codec, device=device, on_progress=bar.update)
 
 
-def build_model(recipe: Recipe, corpus: Corpus) -> Model:
+def build_model(recipe: Recipe, corpus: Mixture) -> Model:
     """A freshly initialised model for the corpus. InputError where layout, levels or text do not fit it."""
     streams = _cut_levels(corpus, recipe.codec.levels)
     main = MAIN if MAIN in streams else next(iter(streams), None)
@@ -84,7 +86,7 @@ def build_model(recipe: Recipe, corpus: Corpus) -> Model:
     )
 
 
-def _names(corpus: Corpus) -> str:
+def _names(corpus: Mixture) -> str:
     return ", ".join(corpus.levels) or "text alone"
 
 
@@ -115,7 +117,7 @@ def find_stage(group: InterleaveGroup, levels: Levels = None, frame_rates: Frame
     return stage
 
 
-def _cut_levels(corpus: Corpus, levels: int | None) -> dict[str, CodecIdentity]:
+def _cut_levels(corpus: Mixture, levels: int | None) -> dict[str, CodecIdentity]:
     """The codecs of the corpus by stream; `levels` is meant for all streams of codes that have so many or more."""
     streams = corpus.streams
     if levels is None or not streams:
@@ -136,7 +138,7 @@ def _token_groups(layout: Layout) -> dict[str, list[str]]:
     return groups
 
 
-def _text_tokenizer(recipe: Recipe, corpus: Corpus, layout: Layout) -> TextTokenizer:
+def _text_tokenizer(recipe: Recipe, corpus: Mixture, layout: Layout) -> TextTokenizer:
     if recipe.vocab.text_tokenizer is not None:
         return load_tokenizer(recipe.vocab.text_tokenizer)
     if recipe.vocab.text_size == 0:

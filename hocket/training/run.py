@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hocket.data import Batch, Corpus, PackedLoader, one_pass
+from hocket.data import Batch, Mixture, PackedLoader, one_pass
 from hocket.errors import InputError
 from hocket.model import load_model
 from hocket.training.callbacks import Checkpoints, MetricsLog, Progress, Validation
@@ -89,6 +89,8 @@ class _Training:
         self._check_same_setting(self.state)
         self.model = build_model(recipe, self.corpus) if step is None else load_model(run.checkpoint(step))
         self.blocks = list(dict.fromkeys(names[0] for names in self.model.layout.legal_sets if names))
+        if engine.world_size > 1:  # the first process encodes texts, the others map what it wrote
+            engine.on_main(lambda: self._loader(self.corpus.split("train")))
         self.loader = self._loader(self.corpus.split("train"))
         self.valid = list(self._one_pass(self.corpus.split("valid")))
         engine.on_main(lambda: self._open_folder(fresh))
@@ -108,7 +110,10 @@ class _Training:
         if self.state:
             loop.load_state(self.state)
         self._greet(step)
-        ended_by = loop.run()
+        try:
+            ended_by = loop.run()
+        finally:
+            self.loader.close()
         if ended_by:
             name = signal.Signals(ended_by).name
             _say(self.engine, f"stopped by {name} after step {loop.step}; the same command goes on from there")
@@ -135,7 +140,7 @@ class _Training:
         return {
             "engine": self.engine.kind,
             "processes": self.engine.world_size,
-            "corpus": self.corpus.card.fingerprint,
+            "corpus": self.corpus.fingerprint,
         }
 
     def _check_same_setting(self, state: dict[str, Any] | None) -> None:
@@ -151,12 +156,15 @@ class _Training:
             self.run_folder.clear()
         self.run_folder.write_config(self.recipe)
 
-    def _loader(self, corpus: Corpus) -> PackedLoader:
+    def _loader(self, corpus: Mixture) -> PackedLoader:
         return PackedLoader(
             corpus,
             self.model.layout,
             self.model.vocabulary,
-            batch_steps=self.recipe.data.batch_steps,
+            **self.recipe.data.options(),
+            packing=self.recipe.data.packing,
+            buffer=self.recipe.data.buffer,
+            workers=self.recipe.data.workers,
             context=self.recipe.model.context,
             seed=self.recipe.training.seed,
             rank=self.engine.rank,
@@ -165,12 +173,12 @@ class _Training:
             given=self.model.given,
         )
 
-    def _one_pass(self, corpus: Corpus) -> Iterator[Batch]:
+    def _one_pass(self, corpus: Mixture) -> Iterator[Batch]:
         return one_pass(
             corpus,
             self.model.layout,
             self.model.vocabulary,
-            batch_steps=self.recipe.data.batch_steps,
+            **self.recipe.data.options(),
             context=self.recipe.model.context,
             weights=self.recipe.training.loss_weights(),
             given=self.model.given,
@@ -182,6 +190,9 @@ class _Training:
         engine = "DeepSpeed" if self.engine.kind == "deepspeed" else "Accelerate"
         million = self.model.n_parameters / 1e6
         _say(self.engine, f"{doing}: {million:.1f}M parameters, {self.model.layout}, {engine}{processes}")
+        facts = self.loader.facts
+        if facts.lacking or facts.left_out or facts.n_cut:
+            _say(self.engine, f"the training split: {facts}")
         if not self.valid:
             _say(self.engine, "the corpus has no valid split, so there is no validation")
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-TIMINGS = {"tokens_per_second", "audio_seconds_per_second", "wall"}
+TIMINGS = {"tokens_per_second", "audio_seconds_per_second", "data/wait", "wall"}
 
 
 def rows(folder: Path) -> list[dict]:

@@ -4,8 +4,8 @@
     aligned_text   the words on the clock of the stream that speaks them (Moshi), as long as it
     all others     codes of the corpus
 
-Words are those of the layout's first stream of codes, the one that speaks. A stream that an example lacks has no
-frames.
+Words are those of the stream `audio` or, where the layout has none, of its first stream of codes. A stream that an
+example lacks has no frames.
 
 Shapes: N examples, S segments, W words of an example, M tokens.
 """
@@ -19,6 +19,7 @@ import numpy as np
 
 from hocket.data.loading.mixture import Mixture
 from hocket.data.loading.tokens import TokenTable, WordTable
+from hocket.data.shards import AUDIO
 from hocket.errors import InputError
 from hocket.interleave import Layout, align_text
 from hocket.interleave.spans import Spans
@@ -60,7 +61,7 @@ class Contents:
     @property
     def spoken(self) -> str:
         """The stream whose words are meant."""
-        return self.codes[0]
+        return AUDIO if AUDIO in self.codes else self.codes[0]
 
     def open_words(self) -> None:
         """Encode the words that are spoken, or map what was encoded before."""

@@ -136,7 +136,7 @@ class Documents:
             spans=spans,
             seeds=self._seeds(segments, epochs, names) if spans else None,
         )
-        audio = "audio" if "audio" in contents.codes else next(iter(contents.codes), None)
+        audio = contents.spoken if contents.codes else None
         batch = Batch(
             ids_NR=torch.from_numpy(plan.interleave(packed, self.vocabulary)),
             legal_NR=torch.from_numpy(plan.legal_TR.astype(np.int64)),

@@ -157,7 +157,7 @@ class PackedLoader:
         self._go_to(Position(window=position["window"], pack=position["pack"], **tuples))
 
     def close(self) -> None:
-        """End the worker processes."""
+        """End the worker processes, if there are any."""
         self._workers.close()
 
     def _go_to(self, position: Position) -> None:

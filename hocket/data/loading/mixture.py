@@ -49,7 +49,8 @@ class Mixture(Sequence[Example]):
             raise InputError(
                 f"a mixture takes weights or a temperature, not both: its weights {list(weights)} are shares already"
             )
-        self.corpora, self.weights, self.temperature = tuple(corpora), weights, temperature
+        self.corpora: tuple[Corpus, ...] = tuple(corpora)
+        self.weights, self.temperature = weights, temperature
         _check_codecs(self.corpora)
         self.first = np.cumsum([0, *(len(corpus) for corpus in corpora)])
         """Number of the first example of each corpus, and N."""

@@ -149,7 +149,7 @@ def test_import_and_inspect_from_the_command_line(tmp_path):
     codes = np.random.default_rng(0).integers(0, 1024, (8, 50))
     (tmp_path / "codes").mkdir()
     np.save(tmp_path / "codes/a.npy", codes)
-    np.save(tmp_path / "codes/b.npy", codes - 1)
+    np.save(tmp_path / "codes/b.npy", codes - 1024)
     run, importing = CliRunner().invoke, Typer()
     importing.command()(import_codes_command)
     made = run(importing, [str(tmp_path / "codes"), str(tmp_path / "c"), "--codec", "bundled", "--json"])

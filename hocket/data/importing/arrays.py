@@ -7,12 +7,12 @@ duration and the like; pickled code in it is never run. codec.json, where there 
 of and must agree with the one named.
 """
 
-import io
 import json
 import os
 import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -36,10 +36,9 @@ class ArrayFolder:
     ignore: frozenset[str] = frozenset()
 
     def entries(self) -> Iterator[Entry]:
-        for path, relative, size in self._files():
-            yield Entry(
-                relative, f"{relative}\0{size}".encode(), lambda path=path, name=relative: self._read(path, name)
-            )
+        for path, relative, text in self._files():
+            digest = f"{relative}\0{os.path.getsize(path)}".encode()
+            yield Entry(relative, digest, partial(self._read, path, relative, text))
 
     def survey(self) -> tuple[int | None, str]:
         digest, n_rows = sha256(), 0
@@ -51,23 +50,27 @@ class ArrayFolder:
     def stated(self) -> Mapping[str, Any]:
         return read_stated(Path(self.name))
 
-    def _files(self) -> Iterator[tuple[Path, str, int]]:
-        root = Path(self.name)
-        if root.is_file():
-            yield root, root.name, root.stat().st_size
-            return
+    def _files(self) -> list[tuple[str, str, str | None]]:
+        """Path, path within the folder and path of the text beside, of each array."""
+        if os.path.isfile(self.name):
+            text = os.path.splitext(self.name)[0] + ".txt"
+            return [(self.name, os.path.basename(self.name), text if os.path.isfile(text) else None)]
         found = []
-        for folder, _, names in os.walk(root):
-            found += [Path(folder) / name for name in names if name.lower().endswith(SUFFIXES)]
-        for path in sorted(found, key=lambda path: path.relative_to(root).as_posix()):
-            yield path, path.relative_to(root).as_posix(), path.stat().st_size
+        for folder, _, names in os.walk(self.name):
+            inside = os.path.relpath(folder, self.name).replace(os.sep, "/")
+            prefix, present = "" if inside == "." else f"{inside}/", set(names)
+            for name in names:
+                if name.lower().endswith(SUFFIXES):
+                    text = os.path.splitext(name)[0] + ".txt"
+                    beside = os.path.join(folder, text) if text in present else None
+                    found.append((os.path.join(folder, name), prefix + name, beside))
+        return sorted(found, key=lambda file: file[1])
 
-    def _read(self, path: Path, name: str) -> CodeRow:
+    def _read(self, path: str, name: str, text: str | None) -> CodeRow:
         where = f'"{name}"'
-        row = _load_npy(path) if path.suffix.lower() == ".npy" else _load_pt(path, self.column, where)
-        text = path.with_suffix(".txt")
-        if "text" not in row and text.is_file():
-            row["text"] = text.read_text(encoding="utf-8-sig", errors="replace")
+        row = _load_npy(path) if path.lower().endswith(".npy") else _load_pt(path, self.column, where)
+        if "text" not in row and text:
+            row["text"] = Path(text).read_text(encoding="utf-8-sig", errors="replace")
         codes = row.pop("codes")
         id = os.path.splitext(name)[0]
         return make_row(row, codes, where, id=id, name=name, ignore=self.ignore)
@@ -92,14 +95,15 @@ def read_stated(folder: Path) -> Mapping[str, Any]:
     }
 
 
-def _load_npy(path: Path) -> dict[str, Any]:
+def _load_npy(path: str) -> dict[str, Any]:
     try:
-        return {"codes": np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)}
+        with open(path, "rb") as file:
+            return {"codes": np.load(file, allow_pickle=False)}
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"it is no array of numpy that can be read ({_brief(error)})") from error
 
 
-def _load_pt(path: Path, column: str | None, where: str) -> dict[str, Any]:
+def _load_pt(path: str, column: str | None, where: str) -> dict[str, Any]:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:

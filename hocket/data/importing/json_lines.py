@@ -18,7 +18,7 @@ from typing import Any
 
 import fsspec
 
-from hocket.data.importing.arrays import read_stated
+from hocket.data.importing.arrays import CODEC_FILE, read_stated
 from hocket.data.importing.entries import CodeRow, Entry, find_column, make_row, pop_durations
 from hocket.data.sources import files
 from hocket.data.sources.rows import pick
@@ -59,7 +59,7 @@ class JsonLines:
         if files.is_url(self.name) or Path(self.name).is_file():
             return [self.name]
         found = [path for path in Path(self.name).iterdir() if path.name.lower().endswith(SUFFIXES)]
-        return [str(path) for path in sorted(found) if path.name != "codec.json"]
+        return [str(path) for path in sorted(found) if path.name != CODEC_FILE]
 
     def _read(self, line: bytes, name: str, id: str) -> CodeRow:
         where = f'"{name}"'

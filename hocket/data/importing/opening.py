@@ -1,10 +1,12 @@
 """Which kind a source of codes is, by its address and its files."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from hocket.data.importing import arrays, json_lines, kaldi, tables, unit_lines
+from hocket.data.importing.arrays import CODEC_FILE
 from hocket.data.importing.entries import CodeSource
 from hocket.data.sources import files
 from hocket.data.sources.hub import SAVED_FILES
@@ -62,11 +64,12 @@ def _folder_opener(folder: Path) -> Opener:
         raise InputError(f'"{folder}" is a corpus already')
     if any((folder / name).is_file() for name in SAVED_FILES):
         return tables.saved_dataset
-    found = {}
-    for suffixes, opener in KINDS[:-1]:
-        hit = next((p for p in folder.rglob("*") if p.name.lower().endswith(suffixes) and p.name != "codec.json"), None)
-        if hit:
-            found[hit.name] = opener
+    found: dict[str, Opener] = {}
+    for _, _, names in os.walk(folder):
+        for suffixes, opener in KINDS[:-1]:
+            hit = next((name for name in sorted(names) if name.lower().endswith(suffixes) and name != CODEC_FILE), None)
+            if hit and opener not in found.values():
+                found[hit] = opener
     if len(found) > 1:
         raise InputError(f'"{folder}" holds codes of several kinds ({", ".join(sorted(found))}): import one at a time')
     if not found:

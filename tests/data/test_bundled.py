@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hocket.codec import load_codec
-from hocket.data import Corpus, describe, read_clips, tokenize
+from hocket.data import Corpus, Settings, describe, read_clips, tokenize
 from hocket.data.sources import BUNDLED
 
 
@@ -22,7 +22,7 @@ def few(tmp_path_factory) -> Path:
 
 def test_bundled_clips_through_the_bundled_codec(few, tmp_path):
     codec = load_codec("bundled")
-    card = tokenize(few, tmp_path / "corpus", codec, batch_seconds=20)
+    card = tokenize(few, tmp_path / "corpus", codec, settings=Settings(batch_seconds=20))
     corpus = Corpus.open(tmp_path / "corpus", codec.identity)
     assert card.codec == codec.identity
     assert {example.split for example in corpus} == {"train", "valid"}

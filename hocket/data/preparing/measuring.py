@@ -129,7 +129,7 @@ def _k_weighting(sample_rate: int) -> np.ndarray:
     try:
         from pyloudnorm import IIRfilter  # noqa: PLC0415
     except ImportError as error:
-        raise InputError('loudness normalisation needs pyloudnorm: pip install "hocket[eval]"') from error
+        raise InputError('loudness normalisation needs pyloudnorm: pip install "hocket[prepare]"') from error
     shelf = IIRfilter(4.0, 1 / math.sqrt(2), 1500.0, sample_rate, "high_shelf")
     high_pass = IIRfilter(0.0, 0.5, 38.0, sample_rate, "high_pass")
     return np.array([np.concatenate([part.b, part.a]) for part in (shelf, high_pass)])

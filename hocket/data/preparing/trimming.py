@@ -72,7 +72,7 @@ def _spans(wav_S: np.ndarray, sample_rate: int) -> Iterator[tuple[int, int]]:
     try:
         from faster_whisper.vad import VadOptions, get_speech_timestamps  # noqa: PLC0415
     except ImportError as error:
-        raise InputError('trimming by voice activity needs faster-whisper: pip install "hocket[eval]"') from error
+        raise InputError('trimming by voice activity needs faster-whisper: pip install "hocket[prepare]"') from error
     options = VadOptions(min_speech_duration_ms=MIN_SPEECH_MS, min_silence_duration_ms=MIN_SPEECH_MS, speech_pad_ms=0)
     heard_S = wav_S if sample_rate == RATE else soxr.resample(wav_S, sample_rate, RATE)
     for span in get_speech_timestamps(np.ascontiguousarray(heard_S), options, RATE):

@@ -7,11 +7,13 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from hocket.codec import CodecIdentity
-from hocket.data import Corpus
+from hocket.data import Corpus, read_rejected
 from hocket.data.importing import ImportSettings, import_codes
 from hocket.errors import InputError
 
@@ -107,7 +109,10 @@ def test_every_split_gets_rows_and_a_row_keeps_its_own(tmp_path):
     src = write_rows(tmp_path / "rows.jsonl", n_rows=4, bad=())
     import_codes(src, tmp_path / "a", CODEC)
     assert {example.split for example in Corpus.open(tmp_path / "a")} == {"train", "valid"}
-    rows = [json.loads(line) | {"split": "dev" if i == 2 else "train"} for i, line in enumerate(src.read_text().splitlines())]
+    rows = [
+        json.loads(line) | {"split": "dev" if i == 2 else "train"}
+        for i, line in enumerate(src.read_text().splitlines())
+    ]
     src.write_text("".join(json.dumps(row) + "\n" for row in rows))
     import_codes(src, tmp_path / "b", CODEC)
     assert [example.split for example in Corpus.open(tmp_path / "b")] == ["train", "train", "valid", "train"]
@@ -139,3 +144,20 @@ def test_tensors_in_many_types(tmp_path):
     card = import_codes(tmp_path, tmp_path / "corpus", CODEC)
     assert (card.n_examples, card.n_rejected) == (7, 1)
     assert all(np.array_equal(example.streams["audio"], codes_TK) for example in Corpus.open(tmp_path / "corpus"))
+
+
+def test_what_precedes_the_damage_in_a_file_is_kept(tmp_path):
+    kaldiio = pytest.importorskip("kaldiio")
+    codes = np.random.default_rng(0).integers(0, 64, (3000, 4))
+    ark, table = tmp_path / "a.ark", tmp_path / "a.parquet"
+    kaldiio.save_ark(str(ark), {f"u{i}": codes[:50].astype(np.float32) for i in range(3)})
+    pq.write_table(pa.table({"codes": [codes[i : i + 9].tolist() for i in range(2900)]}), table, row_group_size=1500)
+    ark.write_bytes(ark.read_bytes()[:-7])
+    content, second = bytearray(table.read_bytes()), pq.read_metadata(table).row_group(1).column(0)
+    content[second.data_page_offset : second.data_page_offset + 40] = b"x" * 40
+    table.write_bytes(content)
+    for path, n_kept in ((ark, 2), (table, 1500)):
+        card = import_codes(path, tmp_path / f"{path.suffix}-corpus", CODEC)
+        assert n_kept - 1000 < card.n_examples <= n_kept
+        (bad,) = read_rejected(tmp_path / f"{path.suffix}-corpus")
+        assert "damaged" in bad.reason

@@ -9,7 +9,6 @@ of and must agree with the one named.
 
 import json
 import os
-import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hocket.data.importing.entries import STATED, CodeRow, Entry, find_column, make_row
+from hocket.data.importing.entries import DAMAGE, STATED, CodeRow, Entry, brief, find_column, make_row
 from hocket.errors import InputError
 
 SUFFIXES = (".npy", ".pt")
@@ -70,7 +69,7 @@ class ArrayFolder:
         where = f'"{name}"'
         row = _load_npy(path) if path.lower().endswith(".npy") else _load_pt(path, self.column, where)
         if "text" not in row and text:
-            row["text"] = Path(text).read_text(encoding="utf-8-sig", errors="replace")
+            row["text"] = _read_text(text)
         codes = row.pop("codes")
         id = os.path.splitext(name)[0]
         return make_row(row, codes, where, id=id, name=name, ignore=self.ignore)
@@ -95,19 +94,26 @@ def read_stated(folder: Path) -> Mapping[str, Any]:
     }
 
 
+def _read_text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f'its text "{path}" cannot be read: {brief(error)}') from error
+
+
 def _load_npy(path: str) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
             return {"codes": np.load(file, allow_pickle=False)}
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"it is no array of numpy that can be read ({_brief(error)})") from error
+    except DAMAGE as error:
+        raise InputError(f"it is no array of numpy that can be read ({brief(error)})") from error
 
 
 def _load_pt(path: str, column: str | None, where: str) -> dict[str, Any]:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise InputError(f"it is no file of plain tensors ({_brief(error)})") from error
+    except DAMAGE as error:
+        raise InputError(f"it is no file of plain tensors ({brief(error)})") from error
     if isinstance(loaded, dict):
         known = {str(key): value for key, value in loaded.items()}
         codes = known.pop(find_column(known, column, where))
@@ -120,8 +126,3 @@ def _numbers(value: Any) -> Any:
     if not isinstance(value, torch.Tensor):
         return value
     return (value.double() if value.is_floating_point() else value).numpy()
-
-
-def _brief(error: Exception) -> str:
-    said = " ".join(str(error).split()) or type(error).__name__
-    return said[:100] + ("…" if len(said) > 100 else "")

@@ -4,7 +4,10 @@ Nothing is decided here about axes or codecs; a row's columns are looked up unde
 them.
 """
 
+import pickle
 import re
+import struct
+import tokenize
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -30,6 +33,12 @@ STATED = {
     "frame_rate": ("codec_frame_rate", "frame_rate"),
 }
 """What a row may say of the codec that made it."""
+
+DAMAGE = (
+    *(OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError),
+    *(SyntaxError, MemoryError, struct.error, tokenize.TokenError, pickle.UnpicklingError),
+)
+"""What the readers of numpy, torch and kaldiio raise when they meet a damaged file."""
 
 UNIT_TEXT = re.compile(r"(?:<Un\d+>)+")
 
@@ -140,6 +149,21 @@ def pop_durations(row: dict[str, Any]) -> Any:
         if isinstance(row.get(name), list | tuple | np.ndarray):
             return row.pop(name)
     return None
+
+
+def brief(error: Exception) -> str:
+    """What an error of a reader says, on one line."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    return said[:100] + ("…" if len(said) > 100 else "")
+
+
+def damaged(name: str, digest: bytes, reason: str) -> Entry:
+    """What stands for the rest of a file that cannot be read on."""
+
+    def read() -> CodeRow:
+        raise InputError(reason)
+
+    return Entry(name, digest, read)
 
 
 def as_array(value: Any) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from hocket.data.importing.arrays import read_stated
-from hocket.data.importing.entries import CodeRow, Entry, make_row
+from hocket.data.importing.entries import DAMAGE, CodeRow, Entry, brief, damaged, make_row
 from hocket.errors import InputError
 
 SUFFIXES = (".scp", ".ark")
@@ -92,12 +92,13 @@ def _load(place: str, folder: Path) -> np.ndarray:
         raise InputError(f'there is no archive "{name}"')
     try:
         return _array(_kaldiio().load_mat(place))
-    except (OSError, ValueError, EOFError, AssertionError) as error:
-        raise InputError(f'"{place}" is no Kaldi archive that can be read: {error!r}') from error
+    except DAMAGE as error:
+        raise InputError(f'"{place}" is no Kaldi archive that can be read: {brief(error)}') from error
 
 
 def _archived(path: Path, tables: dict[str, dict[str, str]], source: KaldiArchives) -> Iterator[Entry]:
-    size, load = path.stat().st_size, _kaldiio().load_ark
+    """The utterances of an archive; where it is damaged, what comes after cannot be found and is one bad row."""
+    size, load, after = path.stat().st_size, _kaldiio().load_ark, "its start"
     try:
         with path.open("rb") as file:
             for id, codes in load(file):
@@ -106,8 +107,10 @@ def _archived(path: Path, tables: dict[str, dict[str, str]], source: KaldiArchiv
                     return source.make(id, _array(codes), tables)
 
                 yield Entry(id, f"{path.name}\0{size}\0{id}".encode(), read)
-    except (OSError, ValueError, EOFError, AssertionError) as error:
-        raise InputError(f'"{path}" is no Kaldi archive that can be read: {error!r}') from error
+                after = f'what follows "{id}"'
+    except DAMAGE as error:
+        reason = f"it is no Kaldi archive, or damaged, from {after} on ({brief(error)})"
+        yield damaged(path.name, f"{path.name}\0{size}\0damaged".encode(), reason)
 
 
 def _array(value: Any) -> np.ndarray:
@@ -117,8 +120,11 @@ def _array(value: Any) -> np.ndarray:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    with path.open(encoding="utf-8") as file:
-        yield from (line.strip() for line in file if line.strip())
+    try:
+        with path.open(encoding="utf-8") as file:
+            yield from (line.strip() for line in file if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f'"{path}" is no UTF-8 text that can be read: {brief(error)}') from error
 
 
 def _table(path: Path) -> dict[str, str]:
@@ -130,5 +136,5 @@ def _kaldiio() -> Any:
     try:
         import kaldiio  # noqa: PLC0415 (an extra)
     except ImportError as error:
-        raise InputError('Kaldi archives need kaldiio: pip install "hocket[data]"') from error
+        raise InputError('Kaldi archives need kaldiio: pip install "hocket[sources]"') from error
     return kaldiio

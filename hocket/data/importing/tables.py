@@ -23,13 +23,18 @@ from datasets.exceptions import DatasetsError
 
 from hocket.data.clips import canonical_split
 from hocket.data.importing.arrays import read_stated
-from hocket.data.importing.entries import DURATION_COLUMNS, CodeRow, Entry, find_column, make_row
+from hocket.data.importing.entries import DURATION_COLUMNS, CodeRow, Entry, brief, damaged, find_column, make_row
 from hocket.data.sources.hub import HUB, STREAM, Repository
 from hocket.data.sources.rows import ALIASES, pick
 from hocket.errors import InputError
 
 BATCH_ROWS = 1000
+
 _LOADING_ERRORS = (OSError, ValueError, KeyError, DatasetsError)
+
+
+class DamagedTable(InputError):
+    """A file whose remaining rows cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +62,14 @@ class Tables:
     def entries(self) -> Iterator[Entry]:
         for part in self.parts:
             first = 0
-            for table in part.batches():
-                columns = _Columns.of(table, self.column, self.name, self.ignore)
-                for index in range(table.num_rows):
-                    yield self._entry(part, columns, index, first + index)
-                first += table.num_rows
+            try:
+                for table in part.batches():
+                    columns = _Columns.of(table, self.column, self.name, self.ignore)
+                    for index in range(table.num_rows):
+                        yield self._entry(part, columns, index, first + index)
+                    first += table.num_rows
+            except DamagedTable as error:
+                yield damaged(f"{part.name}[{first}…]", f"{part.name}\0{part.identity}\0damaged".encode(), str(error))
 
     def survey(self) -> tuple[int | None, str]:
         counts = [part.n_rows for part in self.parts]
@@ -146,7 +154,7 @@ def saved_dataset(folder: str, **options: Any) -> Tables:
     try:
         loaded = datasets.load_from_disk(folder)
     except _LOADING_ERRORS as error:
-        raise InputError(f'"{folder}" looks like a Hugging Face dataset but does not load: {error}') from error
+        raise InputError(f'"{folder}" looks like a Hugging Face dataset but does not load: {brief(error)}') from error
     return Tables(folder, _parts(loaded, None), said=read_stated(Path(folder)), **options)
 
 
@@ -157,8 +165,7 @@ def repository(address: str, **options: Any) -> Tables:
     try:
         loaded = datasets.load_dataset(asked.name, asked.config, split=asked.split, streaming=streaming)
     except _LOADING_ERRORS as error:
-        said = " ".join(str(error).split())
-        raise InputError(f'the Hugging Face dataset "{asked.name}" does not load: {said}') from error
+        raise InputError(f'the Hugging Face dataset "{asked.name}" does not load: {brief(error)}') from error
     return Tables(address, _parts(loaded, asked.split), **options)
 
 
@@ -179,13 +186,16 @@ def parquet(location: str, **options: Any) -> Tables:
 def _parquet_part(path: Path, name: str) -> Part:
     try:
         n_rows = pq.read_metadata(path).num_rows
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f'"{path}" is no Parquet file that can be read: {error}') from error
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f'"{path}" is no Parquet file that can be read: {brief(error)}') from error
 
     def batches() -> Iterator[pa.Table]:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(BATCH_ROWS):
-                yield pa.Table.from_batches([batch])
+        try:
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(BATCH_ROWS):
+                    yield pa.Table.from_batches([batch])
+        except (pa.ArrowException, OSError) as error:
+            raise DamagedTable(f"the file is damaged, and no row from here on can be read ({brief(error)})") from error
 
     return Part(name, _split_of(Path(name).name.split("-")[0].split(".")[0]), n_rows, str(path.stat().st_size), batches)
 

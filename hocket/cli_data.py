@@ -1,6 +1,7 @@
 # ruff: noqa: PLC0415 (rooms are imported inside the commands, for a quick --help)
 """`hocket tokenize`, `hocket align` and `hocket import-codes`: from recordings or codes to a corpus."""
 
+import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -137,8 +138,15 @@ def align(
 
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
     with ProgressBar("align") as bar:
-        result = align_clips(src, dst, model, language=language, device=device, on_progress=bar.update)
-    report(result.to_dict(), as_json, result.summary)
+        result = align_clips(
+            src, dst, model, language=language, device=device, on_progress=lambda n, total: bar.update(n, total or 0)
+        )
+    matched = (
+        f"; {result.n_matched:,} of {result.n_words:,} words matched ({result.matched:.1%})" if result.n_words else ""
+    )
+    rejected = f"; {len(result.rejected)} rejected, named in {dst}.report.json" if result.rejected else ""
+    facts = dataclasses.asdict(result) | {"matched": result.matched}
+    report(facts, as_json, f"{dst}: {result.n_clips} clips with word times{matched}{rejected}")
 
 
 IMPORT_EPILOG = examples(

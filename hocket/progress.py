@@ -52,7 +52,8 @@ class ProgressBar:
             self._print_line()
 
     def update(self, done: float, total: float, note: str = "") -> None:
-        """Say that `done` of `total` (in one's own unit) is there; `note` is shown before the time left."""
+        """Say that `done` of `total` (in one's own unit; 0 while nobody knows) is there; `note` is shown before the time
+        left."""
         now = time.monotonic()
         self.done, self.total = done, total
         if self._start is None:
@@ -60,7 +61,7 @@ class ProgressBar:
         self._text = ", ".join(part for part in (note, self._note(self) if self._note else "", self.time_left) if part)
         if self._bar:
             bar, task = self._bar
-            bar.update(task, completed=done, total=total, note=self._text)
+            bar.update(task, completed=done, total=total or None, note=self._text)
         elif now - self._last_line >= self._interval:
             self._last_line = now
             self._print_line()
@@ -80,9 +81,9 @@ class ProgressBar:
         return f"{format_seconds(seconds)} left" if round(seconds) > 0 else ""
 
     def _print_line(self) -> None:
-        share = 100 * self.done / self.total if self.total else 100.0
-        text = f", {self._text}" if self._text else ""
-        print(f"{self.label}: {share:3.0f} %{text}", file=self._stream, flush=True)
+        share = f"{100 * self.done / self.total:3.0f} %" if self.total else ""
+        text = ", ".join(part for part in (share, self._text) if part)
+        print(f"{self.label}: {text}", file=self._stream, flush=True)
 
 
 def format_seconds(seconds: float) -> str:

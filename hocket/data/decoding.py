@@ -35,6 +35,9 @@ behind its last sample."""
 MAX_WHOLE_BYTES = 2 << 30
 """Samples that are held as one piece may take this much memory; 9 hours of one channel at 16 kHz."""
 
+MAX_SAMPLE = 1e6
+"""Full scale is 1; floats beyond this are no audio, and their squares and sums would overflow."""
+
 BLOCK_SECONDS = 10.0
 
 _UNSTATED_BYTES = 0x7FF00000
@@ -45,7 +48,7 @@ _TAG_BYTES = 4096
 _TAG_MARKS = (b"APETAGEX", b"LYRICS", b"TAG")
 """An MP3 may end with tags; if it goes on for longer without one, there is more sound."""
 
-_LOGGED_NO_END = "Last page lacks an end-of-stream bit"
+_LOGGED_NO_END = re.compile("Last page lacks an end-of-stream bit|Junk after the last page")
 
 
 class BadAudio(InputError):
@@ -98,8 +101,10 @@ class Stretch:
         size = max(1, round(BLOCK_SECONDS * self.sample_rate))
         for position in range(first, last, size):
             wav_CS = self._read(position, min(position + size, last))
-            if not np.isfinite(wav_CS).all():
-                raise BadAudio(self.name, "it holds samples that are not finite (NaN or infinity)")
+            if not (np.abs(wav_CS) <= MAX_SAMPLE).all():
+                finite = np.isfinite(wav_CS).all()
+                what = f"beyond {MAX_SAMPLE:,.0f}" if finite else "that are not finite (NaN or infinity)"
+                raise BadAudio(self.name, f"it holds samples {what}")
             if wav_CS.shape[1]:
                 yield wav_CS
 
@@ -133,6 +138,7 @@ class _FileStretch(Stretch):
 
     def __init__(self, clip: Recorded, file: soundfile.SoundFile, raw: BinaryIO):
         self._file, self._raw = file, raw
+        self._position = 0  # the sample of the file that is read next
         self._first, end = _span(clip, file)
         self._to_the_end = clip.end is None
         self._channels = slice(None) if clip.channel is None else slice(clip.channel, clip.channel + 1)
@@ -141,19 +147,28 @@ class _FileStretch(Stretch):
         super().__init__(clip.name, file.samplerate, n_channels, end - self._first)
 
     def _read(self, first: int, last: int) -> np.ndarray:
-        where = self._first + first
+        self._seek(self._first + first)
         try:
-            if self._file.tell() != where:
-                self._file.seek(where)
             wav_SC = self._file.read(last - first, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
             raise self._truncated(self._readable(first, last)) from error
+        self._position += len(wav_SC)
         missing = last - first - len(wav_SC)
         if missing > (END_TOLERANCE * self.sample_rate if self._file.format == "MP3" else 0):
             raise self._truncated(first + len(wav_SC))
         if self._to_the_end and last == self.n_samples and self._file.format == "MP3":
             self._check_all_read()
         return wav_SC.T[self._channels]
+
+    def _seek(self, position: int) -> None:
+        """Go to a sample of the file, unless reading has led there: some formats cannot seek."""
+        if position == self._position:
+            return
+        try:
+            self._position = self._file.seek(position)
+        except soundfile.LibsndfileError as error:
+            reason = error.error_string.strip().rstrip(".")
+            raise BadAudio(self.name, f"it cannot be read from its middle (libsndfile: {reason})") from error
 
     def _check_all_read(self) -> None:
         """Refuse an MP3 of variable bit rate whose length libsndfile estimated too short, for want of a Xing header."""
@@ -166,7 +181,7 @@ class _FileStretch(Stretch):
 
     def _readable(self, first: int, last: int) -> int:
         """Samples of the clip that come before the damage in a block, found with smaller and smaller reads."""
-        while last - first > self.sample_rate // 100:
+        while last - first > max(1, self.sample_rate // 100):
             middle = (first + last) // 2
             try:
                 self._file.seek(self._first + first)
@@ -282,10 +297,9 @@ def _contained(clip: Recorded, file: Path | BinaryIO, head: bytes, error: soundf
     _check_channel(clip, len(wav_CS))
     if not wav_CS.shape[1]:
         raise BadAudio(clip.name, "it holds no samples")
-    missing = 0.0 if clip.end is None else clip.end - (clip.start or 0.0) - wav_CS.shape[1] / sample_rate
-    if missing > END_TOLERANCE:
-        reason = f"the clip (start {clip.start or 0:g} s, end {clip.end:g} s) lies {missing:.3f} s behind its end"
-        raise BadAudio(clip.name, reason)
+    seconds = (clip.start or 0.0) + wav_CS.shape[1] / sample_rate
+    if clip.end is not None and clip.end > seconds + END_TOLERANCE:
+        raise BadAudio(clip.name, _outside(clip, seconds))
     return _HeldStretch(clip.name, wav_CS if clip.channel is None else wav_CS[clip.channel][None], sample_rate)
 
 
@@ -306,9 +320,13 @@ def _span(clip: Recorded, file: soundfile.SoundFile) -> tuple[int, int]:
     if total == 0:
         raise BadAudio(clip.name, "it holds no samples")
     if not 0 <= first < total or not first < last <= total + END_TOLERANCE * rate:
-        wanted = f"start {clip.start or 0:g} s" + ("" if clip.end is None else f", end {clip.end:g} s")
-        raise BadAudio(clip.name, f"the clip ({wanted}) lies outside its file of {total / rate:.3f} s")
+        raise BadAudio(clip.name, _outside(clip, total / rate))
     return first, min(last, total)
+
+
+def _outside(clip: Recorded, seconds: float) -> str:
+    wanted = f"start {clip.start or 0:g} s" + ("" if clip.end is None else f", end {clip.end:g} s")
+    return f"the clip ({wanted}) lies outside its file of {seconds:.3f} s"
 
 
 def _check_complete(clip: Recorded, file: soundfile.SoundFile) -> None:
@@ -318,5 +336,7 @@ def _check_complete(clip: Recorded, file: soundfile.SoundFile) -> None:
         if int(there) < int(stated) and not _UNSTATED_BYTES <= int(stated) < 1 << 32:
             whole = seconds * int(stated) / max(int(there), 1)
             raise BadAudio(clip.name, f"truncated: header says {whole:.3f} s, {seconds:.3f} s could be read")
-    if _LOGGED_NO_END in log:
-        raise BadAudio(clip.name, f"truncated: its last Ogg page is not marked as the end, after {seconds:.3f} s")
+    if _LOGGED_NO_END.search(log):
+        raise BadAudio(
+            clip.name, f"truncated: its last Ogg page is torn or not marked as the end, after {seconds:.3f} s"
+        )

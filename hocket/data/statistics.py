@@ -1,6 +1,6 @@
 """What `hocket inspect` says about a corpus: hours, lengths, texts, and how fully each stream's codebooks are used.
 
-Counting reads every code and every text once.
+Counting reads every code once, some hundred million a second, and every text.
 
 Shapes: S frames of a shard, K levels.
 """

@@ -40,8 +40,15 @@ def read_identity(codec: str | Path, levels: int | None = None) -> CodecIdentity
             raise InputError(f'there is no file "{text}" of a codec\'s facts')
         identity = parse_facts(Path(text).read_text(encoding="utf-8"), f'"{text}"')
     else:
-        identity = load_codec(text).identity
+        identity = _load(text)
     return identity if levels is None else identity.with_levels(levels)
+
+
+def _load(name: str) -> CodecIdentity:
+    try:
+        return load_codec(name).identity
+    except InputError as error:
+        raise InputError(f"{error}; or name a JSON file of its facts, {_FORM}") from error
 
 
 def knows_weights(identity: CodecIdentity) -> bool:

@@ -5,6 +5,9 @@ on the source and the settings alone, finished shards are kept, and the rows tha
 compared by hash, not read again. Rows are looked at once beforehand, to find the order of their axes and, in small
 sources, that train and valid both get some.
 
+Cost a row of Mimi's shape (8 levels, 10 s) on one CPU thread: .1 ms from Arrow tables and Kaldi archives, .2 from
+.npy and JSON lines, .3 from .pt, so 30,000 to 120,000 hours of audio an hour (benchmarks/imports.py).
+
 Shapes: T frames, K levels.
 """
 

@@ -2,9 +2,15 @@
 
 import sys
 
-from benchmarks import attention, codecs, generation, patterns
+from benchmarks import attention, codecs, generation, loader, patterns
 
-ALL = {"attention": attention.main, "codecs": codecs.main, "generation": generation.main, "patterns": patterns.main}
+ALL = {
+    "attention": attention.main,
+    "codecs": codecs.main,
+    "generation": generation.main,
+    "loader": loader.main,
+    "patterns": patterns.main,
+}
 
 
 def main() -> None:

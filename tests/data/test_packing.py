@@ -11,7 +11,8 @@ import torch
 from corpora import codec_of, random_rows, write_corpus
 
 from hocket.data import Corpus
-from hocket.data.loading import Documents, PackedLoader, one_pass, pack
+from hocket.data.loading import Documents, PackedLoader, one_pass
+from hocket.data.loading.order import Order
 from hocket.data.loading.packing import bucket_steps
 from hocket.errors import InputError
 from hocket.interleave import LossWeights, load_layout
@@ -144,12 +145,17 @@ def test_stream_weights_reach_the_cells():
     assert torch.equal(batch.weight_NR, expected[batch.legal_NR])
 
 
-def test_packs_are_full_on_speech_like_lengths():
-    steps = np.random.default_rng(0).gamma(4.0, 80.0, 5000).clip(10, 900).astype(int)
-    packs = pack(np.arange(len(steps)), steps, 4096)
-    assert sorted(np.concatenate(packs)) == list(range(5000))
-    assert all(steps[p].sum() <= 4096 for p in packs)
-    assert steps.sum() / (4096 * len(packs)) > 0.98
+def test_packs_are_full_on_lengths_as_librispeechs():
+    """Mean 12.3 s, most near 15 s, up to 35 s, at 12.5 Hz with eight delayed levels."""
+    rng = np.random.default_rng(0)
+    kind, n = rng.random(6000), 6000
+    seconds = np.where(kind < 0.37, rng.uniform(1.5, 13, n), rng.normal(15, 0.9, n).clip(12, 17))
+    steps = np.where(kind > 0.98, rng.uniform(17, 35, n), seconds) * 12.5 + 9
+    order = Order(steps.astype(np.int32), [0, n], None, budget=4096, seed=0)
+    window = order.window(order.start)
+    packed = [int(order._steps[numbers].sum()) for numbers, _ in window.packs]
+    assert max(packed) <= 4096
+    assert sum(packed) / (4096 * len(packed)) > 0.99
 
 
 def test_buckets_hold_documents_of_like_length():

@@ -4,25 +4,25 @@
     aligned_text   the words on the clock of the stream that speaks them (Moshi), as long as it
     all others     codes of the corpus
 
-Words are those of the stream `audio` or, where the layout has none, of its first stream of codes. A stream that an
-example lacks has no frames.
+Words are those of the stream `audio` or, where the layout has none, of its first stream of codes; where that one has no
+words of its own (`semantic`), they are those of `audio` all the same. A stream that an example lacks has no frames.
 
 Shapes: N examples, S segments, W words of an example, M tokens.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hocket.data.corpus import Corpus
 from hocket.data.loading.mixture import Mixture
 from hocket.data.loading.tokens import TokenTable, WordTable
 from hocket.data.shards import AUDIO
 from hocket.errors import InputError
 from hocket.interleave import Layout, align_text
-from hocket.interleave.spans import Spans
 from hocket.interleave.transforms import words_within
 from hocket.vocab import TextTokenizer, Vocabulary
 from hocket.vocab.vocabulary import ALIGNED_TEXT, TEXT
@@ -30,6 +30,7 @@ from hocket.vocab.vocabulary import ALIGNED_TEXT, TEXT
 if TYPE_CHECKING:
     from hocket.data.loading.segments import Segments
 
+Units = Mapping[str, Sequence[int]]  # boundaries of units by stream
 ROUNDING = 1e-6  # seconds are written with six decimals; a word that starts at a frame's first instant is in that frame
 
 
@@ -66,8 +67,12 @@ class Contents:
     def open_words(self) -> None:
         """Encode the words that are spoken, or map what was encoded before."""
         if self.spoken not in self._words:
-            tables = [WordTable.of(corpus, self._tokenizer, self.spoken) for corpus in self.mixture.corpora]
-            self._words[self.spoken] = tables
+            self._words[self.spoken] = [self._spoken_words(corpus) for corpus in self.mixture.corpora]
+
+    def _spoken_words(self, corpus: Corpus) -> WordTable:
+        """Of the stream that speaks, or of `audio` where words are said to be that one's: units of the same sound."""
+        own = WordTable.of(corpus, self._tokenizer, self.spoken)
+        return own if len(own.starts_W) else WordTable.of(corpus, self._tokenizer, AUDIO)
 
     # --- what there is ----------------------------------------------------------------------------------------------
 
@@ -139,13 +144,11 @@ class Contents:
         """Which segments hold the true end of each stream: bool [S]; none of a stream that the example lacks."""
         return {name: segments.ends & self.present[name][segments.example] for name in self.layout.streams}
 
-    def n_chunks(self, segments: "Segments") -> np.ndarray:
-        """The most turns that a span layout may make of each segment: int64 [S]."""
-        if not self.parts:
-            return np.zeros(len(segments), np.int64)
-        names = [self.spoken] if TEXT in self.parts else self.parts
-        n_words = sum(self.n_words(segments.example, name) for name in names)
-        return (1 + np.where(segments.by_words, segments.last - segments.first, n_words)) * len(self.parts)
+    def n_units(self, segments: "Segments") -> np.ndarray:
+        """Units of each segment that a span layout puts into one stream or another: int64 [S]."""
+        if TEXT in self.parts:
+            return np.where(segments.by_words, segments.last - segments.first, 1).astype(np.int64)
+        return np.array([len(next(iter(units.values()))) - 1 for units in self.spans(segments) or ()], np.int64)
 
     def text(self, segments: "Segments") -> np.ndarray:
         """The tokens of all segments' text, one after the other: int64 [M, 1]."""
@@ -184,7 +187,7 @@ class Contents:
             n_left_out += left_out
         return np.concatenate(pieces), n_left_out
 
-    def spans(self, segments: "Segments") -> list[Spans] | None:
+    def spans(self, segments: "Segments") -> list[Units] | None:
         """For a span layout, the boundaries of units of each segment by stream."""
         if not self.parts:
             return None
@@ -192,7 +195,7 @@ class Contents:
         lengths = self.lengths(segments)
         return [bounds(segments, i, {n: int(lengths[n][i]) for n in self.parts}) for i in range(len(segments))]
 
-    def _word_units(self, segments: "Segments", i: int, lengths: dict[str, int]) -> Spans:
+    def _word_units(self, segments: "Segments", i: int, lengths: dict[str, int]) -> Units:
         """Every word with the frames from its start to the next one's."""
         if not segments.by_words[i]:
             return {name: [0, n] for name, n in lengths.items()}
@@ -206,7 +209,7 @@ class Contents:
                 units[name] = [0, *inner.tolist(), lengths[name]]
         return {name: units[name] for name in self.parts}
 
-    def _turn_units(self, segments: "Segments", i: int, lengths: dict[str, int]) -> Spans:
+    def _turn_units(self, segments: "Segments", i: int, lengths: dict[str, int]) -> Units:
         """Every stream from where its speaker takes a turn to where it takes the next, round and round."""
         example, runs = int(segments.example[i]), []
         for part, name in enumerate(self.parts):

@@ -110,10 +110,18 @@ class Cutter:
         steps = segments.steps.copy()
         for first in range(0, len(segments), CHUNK):
             part = segments.take(np.arange(first, min(first + CHUNK, len(segments))))
-            lengths, ended = self._contents.lengths(part), self._contents.ended(part)
-            most = self._layout.count_steps(lengths, ended) + self._chunk_steps * self._contents.n_chunks(part)
-            steps[first : first + CHUNK] = np.minimum(most, np.iinfo(np.int32).max)
+            steps[first : first + CHUNK] = np.minimum(self._most_steps(part), np.iinfo(np.int32).max)
         return replace(segments, steps=steps)
+
+    def _most_steps(self, part: Segments) -> np.ndarray:
+        """Steps of each segment; where spans are drawn at random, what no draw exceeds."""
+        contents = self._contents
+        lengths, ended = contents.lengths(part), contents.ended(part)
+        if not self._layout.has_spans:
+            return self._layout.count_steps(lengths, ended)
+        if self._layout.span_nodes()[0].by_turns:
+            return self._layout.count_steps(lengths, ended, spans=contents.spans(part))
+        return self._layout.count_steps(lengths, ended) + self._chunk_steps * contents.n_units(part)
 
     def _cut_evenly(self, examples: np.ndarray) -> Segments:
         """Equal pieces of the slowest stream that an example has; as few as fit."""

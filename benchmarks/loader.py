@@ -1,7 +1,7 @@
 """What the loader costs: raw reads beside `datasets`, bytes a token, fill, share of a training step, a million rows.
 
 Raw reads copy the codes of rows of 30 s (12.5 Hz, 8 levels, as Mimi's) in shuffled order into memory of their own:
-`corpus.gather` of 32 rows as one uint16 tensor, beside `datasets` on the same files as tensors (`with_format("torch")`)
+`corpus.gather` of 32 rows into a uint16 tensor, beside `datasets` on the same files as tensors (`with_format("torch")`)
 and as lists, row by row and 32 at a time; and beside it on files of its own with all codes of a row in one flat column,
 which it reads best, though the shape [T, K] is lost.
 
@@ -24,7 +24,9 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import torch
+from datasets.table import InMemoryTable
 
 from benchmarks.timing import heading, interleaved
 from hocket.codec import CodecIdentity
@@ -121,8 +123,9 @@ def raw_reads(folder: Path, n_rows: int, rounds: int) -> None:
 def readers_of(corpus: Corpus, flat: datasets.Dataset) -> tuple[dict[str, Reader], dict[str, float]]:
     """What reads a batch of rows, and which share of all rows it reads in a round."""
     same = datasets.Dataset.load_from_disk(str(corpus.folder)).select_columns("codes")
+    into_SK = torch.empty((BATCH * int(30 * RATE), LEVELS), dtype=torch.uint16)
     readers: dict[str, Reader] = {
-        "gather": lambda rows: torch.from_numpy(corpus.gather("audio", np.array(rows))),
+        "gather": lambda rows: corpus.gather("audio", np.array(rows), out=into_SK.numpy()),
     }
     shares = {"gather": 1.0}
     for name, kind in (("same files", same), ("flat column", flat)):
@@ -139,12 +142,12 @@ def readers_of(corpus: Corpus, flat: datasets.Dataset) -> tuple[dict[str, Reader
 
 def write_flat(corpus: Corpus, folder: Path) -> datasets.Dataset:
     """The same codes as `datasets` reads them fastest, from files."""
-    features = datasets.Features({"codes": datasets.List(datasets.Value("uint16"))})
-    rows = ({"codes": corpus[i].streams["audio"].reshape(-1)} for i in range(len(corpus)))
-    made = datasets.Dataset.from_generator(lambda: rows, features=features, cache_dir=str(folder / "made"))
-    assert isinstance(made, datasets.Dataset)
-    made.save_to_disk(str(folder / "saved"))
-    return datasets.Dataset.load_from_disk(str(folder / "saved"))
+    flat = corpus.gather("audio", np.arange(len(corpus))).reshape(-1)
+    offsets = np.arange(0, len(flat) + 1, len(flat) // len(corpus), dtype=np.int32)
+    table = pa.table({"codes": pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat))})
+    datasets.disable_progress_bars()
+    datasets.Dataset(InMemoryTable(table)).save_to_disk(str(folder))
+    return datasets.Dataset.load_from_disk(str(folder))
 
 
 def laid_out(corpus: Corpus, rounds: int, n: int = 20) -> None:

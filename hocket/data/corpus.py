@@ -130,22 +130,40 @@ class Corpus(Sequence[Example]):
         return shard.tensor(stream)[offsets[row] : offsets[row + 1], : self.levels[stream]]
 
     def gather(
-        self, stream: str, indices: np.ndarray, start: np.ndarray | None = None, stop: np.ndarray | None = None
+        self,
+        stream: str,
+        indices: np.ndarray,
+        start: np.ndarray | None = None,
+        stop: np.ndarray | None = None,
+        out: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Codes of many examples one after the other, uint16 [S, K]; of each, if given, only frames `start` to `stop`."""
+        """Codes of many examples one after the other, uint16 [S, K].
+
+        Args:
+            stream: which codes.
+            indices: the examples.
+            start, stop: of each example only these frames.
+            out: uint16 [S or more, K] to be filled; memory that is used again and again is twice as fast as fresh memory.
+        """
         rows = self._rows_N[indices]
         numbers = np.searchsorted(self._shards.first_row, rows, side="right") - 1
         local = (rows - self._shards.first_row[numbers]).tolist()
-        firsts = [0] * len(local) if start is None else start.tolist()
-        stops = [None] * len(local) if stop is None else stop.tolist()
+        blocks = {number: self._shards[number].rows_of(stream) for number in set(numbers.tolist())}
         n_levels, pieces = self.levels[stream], []
-        for number, row, first, last in zip(numbers.tolist(), local, firsts, stops, strict=True):
-            codes_SK, offsets = self._shards[number].block(stream)
-            begin = int(offsets[row])
-            end = int(offsets[row + 1]) if last is None else begin + last
-            pieces.append(codes_SK[begin + first : end])
+        if start is None or stop is None:
+            for number, row in zip(numbers.tolist(), local, strict=True):
+                codes_SK, offsets = blocks[number]
+                pieces.append(codes_SK[offsets[row] : offsets[row + 1]])
+        else:
+            for number, row, first, last in zip(numbers.tolist(), local, start.tolist(), stop.tolist(), strict=True):
+                codes_SK, offsets = blocks[number]
+                begin = offsets[row]
+                pieces.append(codes_SK[begin + first : begin + last])
         if not pieces:
             return np.zeros((0, n_levels), np.uint16)
+        if out is not None:
+            filled_SK = out[: sum(map(len, pieces))]
+            return np.concatenate([piece[:, :n_levels] for piece in pieces], out=filled_SK)
         packed_SK = np.concatenate(pieces)
         return packed_SK if packed_SK.shape[1] == n_levels else packed_SK[:, :n_levels]
 

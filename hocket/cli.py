@@ -15,7 +15,7 @@ import typer
 
 from hocket.cli_codec import codec_app, codecs
 from hocket.cli_common import Device, Json, examples, is_first_process, report
-from hocket.cli_data import ALIGN_EPILOG, TOKENIZE_EPILOG, align, tokenize
+from hocket.cli_data import ALIGN_EPILOG, IMPORT_EPILOG, TOKENIZE_EPILOG, align, import_codes, tokenize
 from hocket.errors import InputError
 from hocket.resources import list_recipes
 
@@ -34,6 +34,7 @@ app.command(epilog=examples("hocket codecs", "hocket codecs mimi --levels 8", "h
 app.add_typer(codec_app, name="codec")
 app.command(epilog=TOKENIZE_EPILOG)(tokenize)
 app.command(epilog=ALIGN_EPILOG)(align)
+app.command("import-codes", epilog=IMPORT_EPILOG)(import_codes)
 
 
 def main() -> None:

@@ -52,8 +52,7 @@ class ProgressBar:
             self._print_line()
 
     def update(self, done: float, total: float, note: str = "") -> None:
-        """Say that `done` of `total` (in one's own unit; 0 while nobody knows) is there; `note` is shown before the time
-        left."""
+        """Say that `done` of `total` (one's own unit; 0: nobody knows) is there; `note` comes before the time left."""
         now = time.monotonic()
         self.done, self.total = done, total
         if self._start is None:

@@ -47,19 +47,22 @@ class Baselines:
         return asdict(self) | {"unigram": list(self.unigram)}
 
 
-def fit_baselines(corpus: Corpus | Mixture, levels: int | None = None, leader: int = 0) -> Baselines:
+def fit_baselines(
+    corpus: Corpus | Mixture, levels: int | None = None, leader: int = 0, stream: str = "audio"
+) -> Baselines:
     """Count the train split of a corpus and score its valid split.
 
     Args:
         levels: levels to look at, from 0 up; all of them unless given.
         leader: the level whose cells include `<end>`.
+        stream: whose codes.
 
     Raises:
         InputError: one of the two splits is empty.
     """
-    sizes = corpus.card.codec.codebook_sizes[:levels]
+    sizes = corpus.streams[stream].codebook_sizes[:levels]
     train, valid = (
-        [example.streams["audio"] for example in corpus.split(name) if "audio" in example.streams]
+        [example.streams[stream] for example in corpus.split(name) if stream in example.streams]
         for name in ("train", "valid")
     )
     return baselines_of(train, valid, sizes, leader)

@@ -153,12 +153,13 @@ def loss_panels(run: Run, scores: Scores | None) -> list[Panel]:
     for block in run.blocks:
         lines = {"train": smooth(run.line(f"loss/{block}")), "valid": run.line(f"valid/{block}")}
         stream, _, level = block.partition(".")
-        if scores and stream == "audio" and int(level) < scores.levels:
+        is_scored = stream == (scores.stream if scores else "audio")
+        if scores and is_scored and int(level) < scores.levels:
             flat = scores.baselines
             lines["unigram"] = [(0, flat.unigram[int(level)]), (end, flat.unigram[int(level)])]
             if int(level) == flat.leader:
                 lines["bigram"] = [(0, flat.bigram), (end, flat.bigram)]
-        title = f"level {level}" if stream == "audio" else block
+        title = f"level {level}" if is_scored else block
         charts[title] = {kind: line for kind, line in lines.items() if line}
     charts = {title: lines for title, lines in charts.items() if lines}
     return panels(charts) if charts else []
@@ -168,13 +169,15 @@ def _verdict(run: Run, scores: Scores | None) -> str:
     if scores is None:
         return "Cross-entropy in nats per cell."
     below, beats_bigram = beats_baselines(scores)
-    leader, losses = scores.baselines.leader, scores.losses
-    every = f"all {scores.levels} levels" if below == scores.levels else f"{below} of {scores.levels} levels"
+    leader, losses = scores.baselines.leader, scores.level_losses
+    every = f"all {len(losses)} levels" if below == len(losses) else f"{below} of {len(losses)} levels"
     verb = "below" if beats_bigram else "not yet below"
-    return (
-        f"At step {scores.step:,} the held-out loss is below the unigram of the corpus at {every}; at level {leader} "
-        f"it is {losses[f'audio.{leader}']:.2f} nats, {verb} the bigram's {scores.baselines.bigram:.2f}."
+    at_leader = (
+        f"; at level {leader} it is {losses[leader]:.2f} nats, {verb} the bigram's {scores.baselines.bigram:.2f}"
+        if leader in losses
+        else ""
     )
+    return f"At step {scores.step:,} the held-out loss is below the unigram of the corpus at {every}{at_leader}."
 
 
 def _loss_note(scores: Scores | None) -> str:

@@ -59,6 +59,8 @@ class Scores:
     """Hash of the weights that were scored."""
     n_parameters: int
     layout: str
+    stream: str = "audio"
+    """The stream that is scored: `audio`, or the layout's first stream of codes."""
     levels: int
     codec: dict[str, Any]
     context: int
@@ -69,6 +71,12 @@ class Scores:
     baselines: Baselines
     losses: dict[str, float] = field(default_factory=dict)
     """Held-out nats per cell by block, at this step."""
+
+    @property
+    def level_losses(self) -> dict[int, float]:
+        """Held-out nats per cell of each level of the stream that is predicted."""
+        named = {level: f"{self.stream}.{level}" for level in range(self.levels)}
+        return {level: self.losses[block] for level, block in named.items() if block in self.losses}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as scores.json holds them."""
@@ -104,12 +112,14 @@ def _score(run: Run, model: Model, corpus: Corpus | Mixture) -> Scores:
     valid = corpus.split("valid")
     budget = max(model.config.context, int(run.setting("data.batch_steps") or 0))
     bits, losses = measure_bits(model, valid, batch_steps=budget, missing=run.setting("data.missing") or "refuse")
-    levels = model.layout.streams["audio"]
+    stream = model.main_stream
+    levels = model.layout.streams[stream]
     return Scores(
         step=run.step or 0,
         weights=run.fingerprint,
         n_parameters=model.n_parameters,
         layout=written(model.layout),
+        stream=stream,
         levels=levels,
         codec=model.codec_identity.to_dict(),
         context=model.config.context,
@@ -117,14 +127,14 @@ def _score(run: Run, model: Model, corpus: Corpus | Mixture) -> Scores:
         train_hours=float(corpus.split("train").durations.sum()) / 3600,
         valid_seconds=float(valid.durations.sum()),
         bits=bits,
-        baselines=fit_baselines(corpus, levels, leading_level(model)),
+        baselines=fit_baselines(corpus, levels, leading_level(model), stream),
         losses=losses,
     )
 
 
 def leading_level(model: Model) -> int:
-    """The level of the audio whose cells may hold `<end.audio>`."""
-    leaf = model.layout.leaders["audio"]
+    """The level of the scored stream whose cells may hold its end."""
+    leaf = model.layout.leaders[model.main_stream]
     return leaf.ref.start + leaf.leader
 
 
@@ -149,8 +159,9 @@ def measure_bits(
         missing=missing,
     )
     code_nats, structure_nats, cells = _sum_nats(model, batches)
-    seconds = float(valid.lengths["audio"].sum() / model.codec_identity.frame_rate)
-    levels = [code_nats[f"audio.{k}"] for k in range(model.layout.streams["audio"])]
+    stream = model.main_stream
+    seconds = float(valid.lengths[stream].sum() / model.codec_identity.frame_rate)
+    levels = [code_nats[f"{stream}.{k}"] for k in range(model.layout.streams[stream])]
     per_second = 1 / (math.log(2) * seconds)
     bits = Bits(
         audio=sum(levels) * per_second,
@@ -191,9 +202,9 @@ def _sum_nats(model: Model, batches: Iterable[Batch]) -> tuple[Nats, Nats, Count
 
 def beats_baselines(scores: Scores) -> tuple[int, bool]:
     """At how many levels the held-out loss is below the unigram's, and whether the leader's is below the bigram's."""
-    losses = [scores.losses[f"audio.{k}"] for k in range(scores.levels)]
-    below = sum(loss < nats for loss, nats in zip(losses, scores.baselines.unigram, strict=True))
-    return below, losses[scores.baselines.leader] < scores.baselines.bigram
+    losses, flat = scores.level_losses, scores.baselines
+    below = sum(loss < flat.unigram[level] for level, loss in losses.items())
+    return below, losses.get(flat.leader, math.inf) < flat.bigram
 
 
 def read_scores(folder: Path) -> Scores | None:

@@ -10,7 +10,7 @@ Shapes: N steps of packed documents, R rows, D width.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -28,10 +28,11 @@ from hocket.interleave import Layout, check_blocks, load_layout, source_of
 from hocket.model.config import ModelConfig
 from hocket.model.decoder import Decoder
 from hocket.model.heads import LegalSet, LossParts, ParallelHead
-from hocket.vocab import Vocabulary
+from hocket.vocab import ALIGNED_TEXT, TEXT, Vocabulary
 
 CONFIG_FILE, WEIGHTS_FILE, VOCABULARY_FOLDER = "config.json", "model.safetensors", "vocabulary"
 NODES_FILE = "layout_nodes.py"
+MAIN = "audio"
 MODEL_FOLDER, CHECKPOINTS_FOLDER, LATEST_FILE = "model", "checkpoints", "latest"
 FORMAT = 2
 
@@ -140,6 +141,11 @@ class Model(nn.Module):
         return sum(p.numel() for p in self.parameters())
 
     @property
+    def main_stream(self) -> str:
+        """The stream of codes that the codec decodes: `audio`, or the first that the layout has."""
+        return main_stream(self.layout.streams) or "audio"
+
+    @property
     def context_seconds(self) -> float:
         """Seconds of audio that the context holds."""
         rates = {
@@ -150,6 +156,12 @@ class Model(nn.Module):
     def save(self, folder: str | Path) -> None:
         """Writes the model's files."""
         save_model_files(folder, self, self.state_dict())
+
+
+def main_stream(streams: Iterable[str]) -> str | None:
+    """`audio` where it is among the streams, otherwise the first of codes; None where there is none."""
+    codes = [name for name in streams if name not in (TEXT, ALIGNED_TEXT)]
+    return MAIN if MAIN in codes else next(iter(codes), None)
 
 
 def save_model_files(folder: str | Path, model: Model, state_dict: Mapping[str, Tensor]) -> None:

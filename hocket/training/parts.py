@@ -12,15 +12,13 @@ from hocket.interleave import Layout, Stage, build_scheme, load_scheme
 from hocket.interleave.parse import Levels
 from hocket.interleave.stream import FrameRates
 from hocket.model import Model, ModelConfig
+from hocket.model.model import MAIN, main_stream
 from hocket.progress import ProgressBar
 from hocket.training.config import BUNDLED, InterleaveGroup, Recipe
 from hocket.training.engine import Engine
 from hocket.vocab import ALIGNED_TEXT, TEXT, TextTokenizer, Vocabulary, load_tokenizer, train_bpe
 
 TRAINABLE = {"objective": "next-token", "attention": "causal", "head": "parallel"}
-MAIN = "audio"
-"""The stream whose codec a model carries, where its layout has it; otherwise the first of its streams of codes."""
-
 BUNDLED_CORPUS = "bundled-corpus"
 """Folder beside the runs that holds the packaged speech, tokenised."""
 
@@ -52,7 +50,7 @@ def _tokenize_bundled(folder: Path, codec_name: str, device: str) -> None:
 def build_model(recipe: Recipe, corpus: Mixture) -> Model:
     """A freshly initialised model for the corpus. InputError where layout, levels or text do not fit it."""
     streams = _cut_levels(corpus, recipe.codec.levels)
-    main = MAIN if MAIN in streams else next(iter(streams), None)
+    main = main_stream(streams)
     rates = {name: identity.frame_rate for name, identity in streams.items()}
     levels = {name: identity.levels for name, identity in streams.items()}
     aligned = {ALIGNED_TEXT: rates[main]} if main else {}
@@ -66,7 +64,7 @@ def build_model(recipe: Recipe, corpus: Mixture) -> Model:
         {name: identity.fingerprint for name, identity in used.items()},
         tokens=_token_groups(layout),
     )
-    main = main if main in used else next(iter(used), None)
+    main = main_stream(used)
     if main is None:
         raise InputError(f"the layout {layout} places no codes of the corpus {corpus.folder} ({_names(corpus)})")
     source = (recipe.codec.name if main == MAIN else None) or used[main].name
@@ -79,9 +77,7 @@ def build_model(recipe: Recipe, corpus: Mixture) -> Model:
         used[main],
         codec_source=source,
         given=stage.given,
-        codebooks=dict.fromkeys([n for n in used if used[n].fingerprint == used[main].fingerprint], codebooks)
-        if codebooks
-        else None,
+        codebooks={name: codebooks for name in used if used[name] == used[main]} if codebooks else None,
         seed=recipe.training.seed,
     )
 

@@ -8,7 +8,7 @@ Shapes: B waves, S samples, C channels, T frames, K levels.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from hocket.codec import Codec
 from hocket.codec.batching import with_channels
 from hocket.data.preparing import Segment
 from hocket.data.shards import CODE_DTYPE, Row
+
+WORDS_OF_CHANNELS = ("audio", "user")
+"""Whose words those of the channels are in a source; in the corpus they are of the streams made from these channels."""
 
 LONG_SECONDS = 120.0
 PUSH_SECONDS = 20.0
@@ -49,6 +52,8 @@ class Encoder:
 
     def __init__(self, streams: Mapping[str, StreamCodec], batch_seconds: float):
         self.streams, self._batch_seconds = streams, batch_seconds
+        by_channel = {stream.channel: name for name, stream in reversed(streams.items())}
+        self._named = {word: by_channel[n] for n, word in enumerate(WORDS_OF_CHANNELS) if n in by_channel}
 
     @torch.inference_mode()
     def encode(self, segments: Sequence[Segment], split_of: Mapping[str, str]) -> list[Row]:
@@ -79,7 +84,7 @@ class Encoder:
             id=segment.id,
             streams={name: codes.get((number, name), empty_TK) for name, empty_TK in none.items()},
             text=segment.text,
-            words=segment.words,
+            words=[replace(word, stream=self._named.get(word.stream, word.stream)) for word in segment.words],
             speaker=segment.speaker,
             language=segment.language,
             split=split_of[segment.recording],

@@ -1,6 +1,6 @@
 """`tokenize`: from a source and codecs to a corpus.
 
-    source ──runs──▶ blocks ──read ahead, prepared──▶ segments ──batches of like lengths──▶ codes ──▶ an Arrow file a run
+    source ──runs──▶ blocks ──read ahead, prepared──▶ segments ──batches──▶ codes ──▶ an Arrow file a run
 
 Which clip goes into which shard and batch depends on the clips and the settings alone, so that a job that was killed
 and run again goes on from the finished shards and ends with the same files.

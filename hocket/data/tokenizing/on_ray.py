@@ -86,7 +86,9 @@ def on_ray(
                     yield by_number[number], rows, rejected
             except ray.exceptions.RayError as error:
                 reason = str(error).strip().splitlines()[0]
-                raise InputError(f"Ray gave up ({reason}); the same command goes on from the finished shards") from error
+                raise InputError(
+                    f"Ray gave up ({reason}); the same command goes on from the finished shards"
+                ) from error
 
     _be_quiet(ray.data.DataContext.get_current())
     return make

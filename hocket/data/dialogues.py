@@ -12,8 +12,8 @@ deviation, of which 32 % is below 0, cut off at -1 and 2 s; a speaker goes on af
 of .3. Short utterances of the listener also fall into long turns, as backchannels do.
 
 Nothing of an utterance is lost or summed with another: each lies whole in its speaker's channel, and a channel is
-exactly zero where its speaker says nothing. The gaps count from where sound is heard. Mixing runs at about 3,000 times
-real time; reading the utterances costs more.
+exactly zero where its speaker says nothing. The gaps count from where sound is heard. Mixing runs at about 2,000 times
+real time; reading the utterances, at 400, costs more.
 
 Shapes: S samples, 2 channels, F frames of 10 ms.
 """

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from recordings import write_noise
 
-from hocket.data import read_clips
+from hocket.data import Corpus, read_clips, tokenize
 from hocket.data.clips import Clip
 from hocket.data.dialogues import (
     LEVEL,
@@ -25,6 +25,7 @@ from hocket.data.dialogues import (
     mix_dialogue,
     spread_words,
 )
+from hocket.data.tokenizing import StreamCodec
 from hocket.data.words import Word
 from hocket.errors import InputError
 
@@ -181,3 +182,14 @@ def test_the_script_needs_two_speakers(folder, tmp_path, capsys):
     said = capsys.readouterr().err
     assert "two speakers" in said
     assert len(said.strip().splitlines()) == 1
+
+
+def test_a_dialogue_becomes_two_streams(spoken, tmp_path, codec):
+    run(spoken, tmp_path / "dialogues", "--n", 2, "--seconds", 12, "--sample-rate", 8000)
+    streams = {"audio": StreamCodec(codec, channel=0), "user": StreamCodec(codec, channel=1)}
+    tokenize(tmp_path / "dialogues", tmp_path / "corpus", streams)
+    for example in Corpus.open(tmp_path / "corpus"):
+        assert {word.stream for word in example.words} == set(streams)
+        for word in example.words:
+            said_TK = np.asarray(example.streams[word.stream])[round(word.start * 50) : round(word.end * 50)]
+            assert said_TK.any(axis=1).mean() > 0.9

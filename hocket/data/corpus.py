@@ -143,7 +143,7 @@ class Corpus(Sequence[Example]):
             stream: which codes.
             indices: the examples.
             start, stop: of each example only these frames.
-            out: uint16 [S or more, K] to be filled; memory that is used again and again is twice as fast as fresh memory.
+            out: uint16 [S or more, K] to be filled; memory that is used again is twice as fast as fresh memory.
         """
         rows = self._rows_N[indices]
         numbers = np.searchsorted(self._shards.first_row, rows, side="right") - 1
@@ -162,8 +162,9 @@ class Corpus(Sequence[Example]):
         if not pieces:
             return np.zeros((0, n_levels), np.uint16)
         if out is not None:
+            whole = pieces[0].shape[1] == n_levels
             filled_SK = out[: sum(map(len, pieces))]
-            return np.concatenate([piece[:, :n_levels] for piece in pieces], out=filled_SK)
+            return np.concatenate(pieces if whole else [piece[:, :n_levels] for piece in pieces], out=filled_SK)
         packed_SK = np.concatenate(pieces)
         return packed_SK if packed_SK.shape[1] == n_levels else packed_SK[:, :n_levels]
 

@@ -27,7 +27,15 @@ from hocket.model import Model, save_model_files
 from hocket.training.config import Recipe, flatten
 from hocket.training.engine import Engine
 
-FREE_KEYS = ("name", "output", "training.steps", "training.save_every", "training.keep", "training.tensorboard")
+FREE_KEYS = (
+    "name",
+    "output",
+    "data.workers",
+    "training.steps",
+    "training.save_every",
+    "training.keep",
+    "training.tensorboard",
+)
 """Keys (and the group inference) that do not change what a run computes; steps may only be raised."""
 ASIDE = ".writing"
 

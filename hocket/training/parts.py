@@ -47,7 +47,7 @@ def _tokenize_bundled(folder: Path, codec_name: str, device: str) -> None:
             tokenize(BUNDLED, folder, codec, device=device, on_progress=bar.update)
 
 
-def build_model(recipe: Recipe, corpus: Mixture) -> Model:
+def build_model(recipe: Recipe, corpus: Corpus | Mixture) -> Model:
     """A freshly initialised model for the corpus. InputError where layout, levels or text do not fit it."""
     streams = _cut_levels(corpus, recipe.codec.levels)
     main = main_stream(streams)
@@ -82,7 +82,7 @@ def build_model(recipe: Recipe, corpus: Mixture) -> Model:
     )
 
 
-def _names(corpus: Mixture) -> str:
+def _names(corpus: Corpus | Mixture) -> str:
     return ", ".join(corpus.levels) or "text alone"
 
 
@@ -113,7 +113,7 @@ def find_stage(group: InterleaveGroup, levels: Levels = None, frame_rates: Frame
     return stage
 
 
-def _cut_levels(corpus: Mixture, levels: int | None) -> dict[str, CodecIdentity]:
+def _cut_levels(corpus: Corpus | Mixture, levels: int | None) -> dict[str, CodecIdentity]:
     """The codecs of the corpus by stream; `levels` is meant for all streams of codes that have so many or more."""
     streams = corpus.streams
     if levels is None or not streams:
@@ -134,7 +134,7 @@ def _token_groups(layout: Layout) -> dict[str, list[str]]:
     return groups
 
 
-def _text_tokenizer(recipe: Recipe, corpus: Mixture, layout: Layout) -> TextTokenizer:
+def _text_tokenizer(recipe: Recipe, corpus: Corpus | Mixture, layout: Layout) -> TextTokenizer:
     if recipe.vocab.text_tokenizer is not None:
         return load_tokenizer(recipe.vocab.text_tokenizer)
     if recipe.vocab.text_size == 0:

@@ -1,5 +1,6 @@
 """The tokenising job: what it writes, what it refuses, and that a killed job ends as if it had not been killed."""
 
+import json
 import os
 import shutil
 import signal
@@ -17,7 +18,17 @@ import torch
 from energy_codec import EnergyCodec
 from recordings import write_noise
 
-from hocket.data import BadAudio, Corpus, Settings, read_clips, read_rejected, tokenize
+from hocket.data import (
+    BadAudio,
+    Corpus,
+    Preparation,
+    Settings,
+    StreamCodec,
+    read_clips,
+    read_rejected,
+    tokenize,
+)
+from hocket.data.tokenizing import reading
 from hocket.errors import InputError
 
 SMALL: dict[str, Any] = {"settings": Settings(batch_seconds=1.0, shard_seconds=1.5)}
@@ -228,3 +239,37 @@ def test_a_torn_shard_is_made_again(folder, tmp_path, codec):
     shutil.copy(folder / "a.wav", tmp_path / "corpus" / "data-00003.arrow")
     tokenize(folder, tmp_path / "corpus", codec, **SMALL)
     assert files(tmp_path / "corpus") == files(tmp_path / "whole")
+
+
+def test_a_long_recording_is_cut_in_parts(tmp_path, codec, monkeypatch):
+    """What is too long for a block is handed on in parts; every piece is there once and in its place."""
+    write_noise(tmp_path / "long.wav", seconds=130.0)
+    settings = Settings(batch_seconds=8.0, preparation=Preparation(cut_seconds=4.0))
+    card = tokenize(tmp_path / "long.wav", tmp_path / "whole", codec, settings=settings)
+    monkeypatch.setattr(reading, "BLOCK_SECONDS", 10.0)
+    tokenize(tmp_path / "long.wav", tmp_path / "parts", codec, settings=settings)
+    assert files(tmp_path / "parts") == files(tmp_path / "whole")
+    assert card.n_examples >= 33
+    assert card.seconds == pytest.approx(130)
+    assert {example.recording for example in Corpus.open(tmp_path / "parts")} == {"long"}
+
+
+def test_words_belong_to_the_stream_of_their_channel(tmp_path, codec):
+    write_noise(tmp_path / "a.wav", seconds=1.0, channels=2)
+    words = [{"text": "hello", "start": 0.1, "end": 0.3, "stream": "audio"}]
+    words.append({"text": "yes", "start": 0.5, "end": 0.6, "stream": "user"})
+    (tmp_path / "m.jsonl").write_text(json.dumps({"audio": "a.wav", "words": words}) + "\n")
+    streams = {"left": StreamCodec(codec, 0), "right": StreamCodec(codec, 1), "units": StreamCodec(codec, 0)}
+    card = tokenize(tmp_path / "m.jsonl", tmp_path / "corpus", streams)
+    example = Corpus.open(tmp_path / "corpus")[0]
+    assert [(word.text, word.stream) for word in example.words] == [("hello", "left"), ("yes", "right")]
+    np.testing.assert_array_equal(example.streams["left"], example.streams["units"])
+    assert not np.array_equal(example.streams["left"], example.streams["right"])
+    assert list(card.streams) == ["left", "right", "units"]
+
+
+def test_text_alone(tmp_path):
+    (tmp_path / "texts.jsonl").write_text('{"text": "One two."}\n{"text": ""}\n{"text": "Three."}\n')
+    card = tokenize(tmp_path / "texts.jsonl", tmp_path / "corpus", None)
+    assert (card.n_examples, card.n_rejected, card.seconds) == (2, 1, 0.0)
+    assert list(Corpus.open(tmp_path / "corpus").texts()) == ["One two.", "Three."]

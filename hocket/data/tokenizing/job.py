@@ -19,7 +19,7 @@ from hocket.data.preparing import Preparation, Segment, StreamAudio
 from hocket.data.shards import AUDIO, MAX_CODEBOOK, Row
 from hocket.data.sources import Source, open_source
 from hocket.data.tokenizing.encoding import Encoder, StreamCodec
-from hocket.data.tokenizing.reading import Prepared, Reader, cut_blocks, default_workers
+from hocket.data.tokenizing.reading import Reader, cut_blocks, default_workers
 from hocket.data.tokenizing.runs import Item, Run, cut_runs
 from hocket.data.tokenizing.splits import VALID_SHARE, SplitRule, Survey, fact_hash, survey
 from hocket.data.tokenizing.workspace import Job, Workspace, read_rejected
@@ -67,14 +67,14 @@ class Maker:
         rows: list[Row] = []
         rejected: list[Rejected] = []
         with Reader(self.wanted(), self.settings.preparation, self.n_workers) as reader:
-            for block, prepared in reader.read(cut_blocks(runs)):
-                segments, bad = _sorted_out(prepared)
-                rows += encoder.encode(segments, self._splits(block.items))
-                rejected += bad
+            for part in reader.read(cut_blocks(runs)):
+                segments = [made for made in part.made if isinstance(made, Segment)]
+                rows += encoder.encode(segments, self._splits(part.block.items))
+                rejected += [made for made in part.made if isinstance(made, Rejected)]
                 if on_block:
-                    on_block(block.seconds)
-                if block.is_last:
-                    yield block.run, rows, rejected
+                    on_block(part.seconds)
+                if part.ends_run:
+                    yield part.block.run, rows, rejected
                     rows, rejected = [], []
 
     def wanted(self) -> list[StreamAudio]:
@@ -244,11 +244,6 @@ def _stream_codec(name: str, codec: Codec | StreamCodec) -> StreamCodec:
 
 def _n_workers(wanted: int | None, source: Source) -> int:
     return default_workers(source.n_clips) if wanted is None else wanted
-
-
-def _sorted_out(prepared: Iterable[Prepared]) -> tuple[list[Segment], list[Rejected]]:
-    items = [item for items in prepared for item in items]
-    return [i for i in items if isinstance(i, Segment)], [i for i in items if isinstance(i, Rejected)]
 
 
 def _ignore(*args: object) -> None:

@@ -58,6 +58,7 @@ def on_ray(
     try:
         import ray  # noqa: PLC0415
         import ray.data  # noqa: PLC0415
+        import ray.exceptions  # noqa: PLC0415
     except ImportError as error:
         raise InputError("the engine ray needs the package ray: pip install 'hocket[ray]'") from error
     if not ray.is_initialized():
@@ -72,7 +73,7 @@ def on_ray(
             by_number = {run.number: run for run in chunk}
             rows = [{"run": pickle.dumps(run)} for run in chunk]
             made = ray.data.from_items(rows, override_num_blocks=len(chunk)).map(
-                RunMaker,
+                RunMaker,  # pyright: ignore[reportArgumentType]
                 fn_constructor_args=(maker, "cuda" if gpus else "cpu"),
                 compute=ray.data.ActorPoolStrategy(size=min(n_actors, len(chunk))),
                 num_cpus=cpus,

@@ -2,8 +2,9 @@
 
     runs ──blocks of 10 minutes of audio──▶ workers: prepare(clip) ──▶ segments of a block, in order
 
-Two blocks are in memory at most, one being encoded while the next is read: 77 MB at 16 kHz. A clip whose decoder
-crashes a worker is tried twice more in a process of its own, and is then rejected by name; the others go on.
+Two blocks are in memory at most, one being encoded while the next is read: 77 MB at 16 kHz. A longer recording that is
+cut is read segment by segment in this process. Where a worker dies, its block is read again; a clip that goes on
+crashing one, alone in a process of its own at last, is rejected by name, and the others go on.
 """
 
 import multiprocessing
@@ -19,12 +20,12 @@ from types import TracebackType
 import torch
 
 from hocket.data.clips import Clip, Rejected
-from hocket.data.preparing import Preparation, Segment, StreamAudio, prepare
+from hocket.data.preparing import Preparation, Segment, StreamAudio, iter_segments
 from hocket.data.tokenizing.runs import Item, Run
 
 BLOCK_SECONDS = 600.0
 MAX_WORKERS = 8
-TRIES_ALONE = 2
+TRIES_TOGETHER, TRIES_ALONE = 2, 2
 
 Prepared = list[Segment | Rejected]
 
@@ -51,6 +52,27 @@ class Block:
         """As stated."""
         return sum(self.run.seconds[self.first : self.stop])
 
+    @property
+    def is_long(self) -> bool:
+        """Whether it is one recording that is too long to be prepared at once."""
+        return self.stop - self.first == 1 and self.seconds > BLOCK_SECONDS
+
+
+@dataclass(frozen=True)
+class Part:
+    """What became of a block, or of part of a long one."""
+
+    block: Block
+    made: Prepared
+    seconds: float
+    """Of audio."""
+    is_last: bool = True
+    """Of its block."""
+
+    @property
+    def ends_run(self) -> bool:
+        return self.is_last and self.block.is_last
+
 
 class Reader:
     """Prepares clips with `n_workers` processes, or with threads of this process where that is 0."""
@@ -66,10 +88,15 @@ class Reader:
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
         self._pool.shutdown(wait=kind is None, cancel_futures=True)
 
-    def read(self, blocks: Iterable[Block]) -> Iterator[tuple[Block, list[Prepared]]]:
-        """Yield each block with what became of each of its clips, the next block being read meanwhile."""
+    def read(self, blocks: Iterable[Block]) -> Iterator[Part]:
+        """Yield what became of the clips of each block, the next block being read meanwhile."""
         waiting: deque[tuple[Block, list[Future]]] = deque()
         for block in blocks:
+            if block.is_long:
+                while waiting:
+                    yield self._results(*waiting.popleft())
+                yield from self._stream(block)
+                continue
             waiting.append((block, [self._submit(item) for item in block.items]))
             if len(waiting) > 1:
                 yield self._results(*waiting.popleft())
@@ -83,11 +110,26 @@ class Reader:
             self._pool = self._open()
             return self._pool.submit(_prepare, item, *self._task)
 
-    def _results(self, block: Block, futures: list[Future]) -> tuple[Block, list[Prepared]]:
-        try:
-            return block, [future.result() for future in futures]
-        except BrokenProcessPool:
-            return block, [self._alone(item) for item in block.items]
+    def _results(self, block: Block, futures: list[Future]) -> Part:
+        for _ in range(TRIES_TOGETHER):
+            try:
+                return Part(block, [made for future in futures for made in future.result()], block.seconds)
+            except BrokenProcessPool:
+                futures = [self._submit(item) for item in block.items]
+        return Part(block, [made for item in block.items for made in self._alone(item)], block.seconds)
+
+    def _stream(self, block: Block) -> Iterator[Part]:
+        """One long recording, read here and handed on in parts of about the seconds of a block."""
+        made: Prepared = []
+        filled = 0.0
+        for segment in _segments(block.items[0], *self._task):
+            seconds = segment.duration if isinstance(segment, Segment) else 0.0
+            if made and filled + seconds > BLOCK_SECONDS:
+                yield Part(block, made, filled, is_last=False)
+                made, filled = [], 0.0
+            made.append(segment)
+            filled += seconds
+        yield Part(block, made, filled)
 
     def _alone(self, item: Item) -> Prepared:
         """A clip in a process of its own, after a crash."""
@@ -97,7 +139,7 @@ class Reader:
                     return pool.submit(_prepare, item, *self._task).result()
                 except BrokenProcessPool:
                     continue
-        reason = f"reading it crashed the worker process {1 + TRIES_ALONE} times"
+        reason = f"reading it crashed the worker process {TRIES_TOGETHER + TRIES_ALONE} times"
         return [Rejected(id=item.id, audio=item.name if isinstance(item, Clip) else item.audio, reason=reason)]
 
     def _open(self) -> Executor:
@@ -136,4 +178,13 @@ def _one_thread() -> None:
 
 
 def _prepare(item: Item, streams: Sequence[StreamAudio], preparation: Preparation) -> Prepared:
-    return [item] if isinstance(item, Rejected) else list(prepare(item, streams, preparation))
+    return list(_segments(item, streams, preparation))
+
+
+def _segments(item: Item, streams: Sequence[StreamAudio], preparation: Preparation) -> Iterator[Segment | Rejected]:
+    if isinstance(item, Rejected):
+        yield item
+    elif not streams and not item.text:
+        yield Rejected(id=item.id, audio=item.name, reason="it has no text, and no stream of codes is wanted")
+    else:
+        yield from iter_segments(item, streams, preparation)

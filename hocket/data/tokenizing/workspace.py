@@ -42,7 +42,7 @@ class Job:
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "Job":
         """The inverse of `to_dict`."""
-        streams = {name: CodecIdentity.from_dict(codec) for name, codec in stored["streams"].items()}
+        streams: Any = {name: CodecIdentity.from_dict(codec) for name, codec in stored["streams"].items()}
         return cls(**stored | {"streams": streams})
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class ShardRecord:
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "ShardRecord":
         """The inverse of `dataclasses.asdict`."""
-        parts = {
+        parts: dict[str, Any] = {
             "shard": ShardCard(**stored["shard"]),
             "counts": Counts.from_dict(stored["counts"]),
             "rejected": [Rejected(**rejected) for rejected in stored["rejected"]],

@@ -5,7 +5,7 @@
              [dddddd.]              [ff..][cc..]
 
 Packing is best fit decreasing (Johnson, 1974): the longest first, each into the fullest pack that has room. Padding
-sorts by length first, so that neighbours are alike. Costs 3 µs a document to pack, 0.1 µs to bucket.
+sorts by length first, so that neighbours are alike. Costs 1 µs a document to pack, 0.03 µs to bucket.
 """
 
 import bisect

@@ -9,7 +9,7 @@
 The folder's name holds the fingerprints of corpus and tokenizer, so that a table can never be of another one. It is
 written aside and renamed; processes that do so at the same time make the same files, and the first to rename wins.
 Where the corpus' folder cannot be written, the table lies in the cache folder. Costs 2 bytes a token on disk; encoding
-1,000,000 transcripts of ten words takes half a minute a core, mapping them nothing.
+1,000,000 transcripts of ten words takes 44 s on one core, mapping them nothing.
 
 Rows are those of the whole corpus, whatever split is looked at.
 

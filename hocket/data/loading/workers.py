@@ -3,6 +3,9 @@
 The parent decides which segments make a batch and sends these few numbers; a worker maps the corpora itself, reads the
 codes and sends tensors back through shared memory (torch's DataLoader). A worker that meets bad input says so in the
 parent's words.
+
+Laying out a packed batch of 2,048 steps takes 0.5 to 1.4 ms in the parent, a batch's way from a worker up to 4: workers
+are for layouts by spans, slow disks and models that leave processors idle.
 """
 
 import math

@@ -72,7 +72,7 @@ class Counts:
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "Counts":
         """The inverse of `dataclasses.asdict`."""
-        splits = {name: SplitCard(**split) for name, split in stored["splits"].items()}
+        splits: Any = {name: SplitCard(**split) for name, split in stored["splits"].items()}
         return cls(**stored | {"splits": splits})
 
     @property

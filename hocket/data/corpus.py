@@ -13,10 +13,10 @@ A corpus behind a URL is copied into the cache folder first.
 Shapes: N examples, T frames of an example, S frames of several, K levels.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -252,7 +252,7 @@ class Corpus(Sequence[Example]):
             if cuts[number] < cuts[number + 1]:
                 yield self._shards[number], self._rows_N[cuts[number] : cuts[number + 1]] - first_row[number]
 
-    def _per_row(self, values, dtype=np.int64) -> np.ndarray:
+    def _per_row(self, values: Callable[[Shard], Any], dtype: Any = np.int64) -> np.ndarray:
         """`values(shard)`, one a row of the shard, for the rows of this view."""
         parts = [np.asarray(values(shard), dtype)[rows] for shard, rows in self._by_shard()]
         return np.concatenate([np.zeros(0, dtype), *parts])

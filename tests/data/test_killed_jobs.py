@@ -103,7 +103,7 @@ def test_ten_kills_leave_no_trace(recordings, tmp_path, job_file, n_workers):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_kills_under_ray_leave_no_trace(recordings, tmp_path, job_file):
-    """An actor is killed in each of six runs, then the driver in five of them; Ray makes the shard of a dead actor again."""
+    """An actor is killed in each of six runs, then the driver in five; Ray makes the shard of a dead actor again."""
     pytest.importorskip("ray")
     tokenize(recordings, tmp_path / "whole", EnergyCodec(), settings=SETTINGS)
     dst = tmp_path / "corpus"

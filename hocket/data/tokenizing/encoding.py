@@ -52,7 +52,7 @@ class Encoder:
 
     def __init__(self, streams: Mapping[str, StreamCodec], batch_seconds: float):
         self.streams, self._batch_seconds = streams, batch_seconds
-        by_channel = {stream.channel: name for name, stream in reversed(streams.items())}
+        by_channel = {stream.channel: name for name, stream in reversed(list(streams.items()))}
         self._named = {word: by_channel[n] for n, word in enumerate(WORDS_OF_CHANNELS) if n in by_channel}
 
     @torch.inference_mode()

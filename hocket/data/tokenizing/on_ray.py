@@ -63,7 +63,7 @@ def on_ray(
         raise InputError("the engine ray needs the package ray: pip install 'hocket[ray]'") from error
     if not ray.is_initialized():
         try:
-            ray.init(address=address, logging_level="ERROR", log_to_driver=False)
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
         except (ConnectionError, ValueError) as error:
             raise InputError(f"the Ray cluster {address or ''} cannot be reached: {error}") from error
 

@@ -156,6 +156,7 @@ def measure_bits(
         model.vocabulary,
         batch_steps=max(batch_steps, model.config.context),
         context=model.config.context,
+        given=model.given,
         missing=missing,
     )
     code_nats, structure_nats, cells = _sum_nats(model, batches)

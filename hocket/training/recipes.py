@@ -52,7 +52,7 @@ def locate(recipe: str | Path) -> tuple[Path, str]:
 def load_recipe(recipe: str | Path, overrides: list[str] | None = None) -> Recipe:
     """Compose a recipe with `key=value` and `group=choice` overrides. InputError in one sentence if it cannot be."""
     folder, name = locate(recipe)
-    overrides = list(overrides or [])
+    overrides = [_mixture_quoted(override) for override in overrides or []]
     GlobalHydra.instance().clear()
     try:
         return to_recipe(_compose(folder, name, overrides))
@@ -95,6 +95,12 @@ def to_recipe(composed: DictConfig) -> Recipe:
     recipe = OmegaConf.to_object(merged)
     assert isinstance(recipe, Recipe)
     return recipe
+
+
+def _mixture_quoted(override: str) -> str:
+    """`data.corpus=a:0.7,b:0.3` is one value; Hydra would take the comma for a list of runs."""
+    key, _, value = override.partition("=")
+    return f"{key}='{value}'" if key == "data.corpus" and "," in value and value[0] not in "'\"[" else override
 
 
 def _explain_syntax(culprit: str) -> str:

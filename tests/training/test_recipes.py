@@ -83,3 +83,8 @@ def test_every_job_of_a_sweep_is_checked_first():
     assert plan_jobs("tiny", ["model.dim=32,64", "training.steps=2"])[1] == ["model.dim=64", "training.steps=2"]
     with pytest.raises(InputError, match=r"model\.dim is 33"):
         plan_jobs("tiny", ["model.dim=32,33"])
+
+
+def test_a_mixture_of_corpora_needs_no_quotes():
+    assert load_recipe("tiny", ["data.corpus=a:0.7,b:0.3"]).data.corpus == "a:0.7,b:0.3"
+    assert load_recipe("tiny", ["data.corpus='a,b'"]).data.corpus == "a,b"

@@ -2,12 +2,13 @@
 
 import sys
 
-from benchmarks import attention, codecs, generation, loader, patterns
+from benchmarks import attention, codecs, generation, imports, loader, patterns
 
 ALL = {
     "attention": attention.main,
     "codecs": codecs.main,
     "generation": generation.main,
+    "imports": imports.main,
     "loader": loader.main,
     "patterns": patterns.main,
 }

@@ -35,6 +35,9 @@ FREE_KEYS = (
     "training.save_every",
     "training.keep",
     "training.tensorboard",
+    "training.tracker",
+    "training.peak_flops",
+    "training.sample_every",
 )
 """Keys (and the group inference) that do not change what a run computes; steps may only be raised."""
 ASIDE = ".writing"

@@ -20,7 +20,12 @@ from hocket.model import ModelConfig
 ENGINES = ("auto", "deepspeed", "accelerate")
 DTYPES = ("float32", "bfloat16")
 SCHEDULES = ("cosine", "wsd")
+OPTIMIZERS = ("adamw", "muon")
+TRACKERS = ("none", "trackio", "wandb")
 BUNDLED = "bundled"
+MOST_STEPS = 1 << 24
+"""Grid steps of a micro-batch that no memory holds."""
+FROM_ZERO = ("muon_lr", "lora_rank", "lora_alpha", "spike_deviations", "peak_flops", "sample_every")
 
 
 def _at_least(group: object, name: str, key: str, low: float) -> None:
@@ -82,7 +87,7 @@ if TYPE_CHECKING:
 else:  # the fields of ModelConfig, which also checks them, in a class that is not frozen: see above
     ModelGroup = make_dataclass(
         "ModelGroup",
-        [(f.name, f.type, field(default=f.default)) for f in fields(ModelConfig)],
+        [(f.name, f.type, field(default=f.default, default_factory=f.default_factory)) for f in fields(ModelConfig)],
         kw_only=True,
         namespace={"__post_init__": lambda self: ModelConfig(**asdict(self))},
     )
@@ -110,6 +115,8 @@ class DataGroup:
 
     def __post_init__(self) -> None:
         _at_least(self, "data", "batch_steps", 2)
+        if self.batch_steps > MOST_STEPS:
+            raise InputError(f"data.batch_steps is {self.batch_steps:,}, but can be at most {MOST_STEPS:,}")
         _at_least(self, "data", "buffer", 1)
         _at_least(self, "data", "workers", 0)
         if not self.temperature > 0:
@@ -134,7 +141,25 @@ class TrainingGroup:
     warmup: int = 20
     """Steps of linear warm-up."""
     schedule: str = "cosine"
-    """"cosine", or "wsd": constant after warm-up, then linear decay over the last fifth."""
+    """"cosine", or "wsd": constant after warm-up, then linear decay."""
+    decay_share: float = 0.2
+    """How much of the steps after warm-up "wsd" decays over."""
+    optimizer: str = "adamw"
+    """"adamw", or "muon": the blocks' matrices by Muon (Jordan et al., 2024), the rest by AdamW."""
+    muon_lr: float | None = None
+    """Muon's peak learning rate; null takes `lr`, since its updates are scaled to AdamW's size (Liu et al., 2025)."""
+    muon_momentum: float = 0.95
+    """Muon's decay of the gradient mean."""
+    ema: float = 0.0
+    """Decay of a moving average of the weights, which is then what is validated and exported; 0 is off."""
+    freeze: list[str] = field(default_factory=list)
+    """Parameters that do not train, as patterns: ["decoder.embedding", "decoder.blocks.[0-5].*"]."""
+    lora_rank: int = 0
+    """Rank of low-rank adapters (Hu et al., 2021) of the blocks' matrices, which then do not train; 0 is off."""
+    lora_alpha: float = 16.0
+    """Adapters count alpha / rank."""
+    lora_targets: list[str] = field(default_factory=lambda: ["qkv", "out", "gate_up", "down"])
+    """The blocks' matrices that get adapters."""
     weight_decay: float = 0.1
     """Decoupled weight decay, on matrices only."""
     beta1: float = 0.9
@@ -171,18 +196,33 @@ class TrainingGroup:
     """DeepSpeed's ZeRO stage, 0 to 2: what is sharded over processes."""
     tensorboard: bool = True
     """Write TensorBoard events beside metrics.jsonl."""
+    tracker: str = "none"
+    """Where metrics go as well: "trackio" or "wandb"; "none"."""
+    spike_deviations: float = 6.0
+    """A loss that lies so many standard deviations above its running mean is logged with its examples; 0 is off."""
+    peak_flops: float | None = None
+    """What one device can do, in FLOP/s, for MFU; null takes it from a table of GPUs."""
+    sample_every: int = 0
+    """Steps between samples of audio in the run's samples/; 0 is off."""
 
     def __post_init__(self) -> None:
         for key in ("steps", "accumulation", "log_every", "valid_every", "save_every", "keep"):
             _at_least(self, "training", key, 1)
-        for key in ("lr", "min_lr_ratio", "warmup", "weight_decay", "beta1", "beta2", "seed"):
+        for key in ("lr", "min_lr_ratio", "warmup", "weight_decay", "beta1", "beta2", "seed", *FROM_ZERO):
             _at_least(self, "training", key, 0)
+        for key in ("muon_momentum", "ema"):
+            if not 0 <= getattr(self, key) < 1:
+                raise InputError(f"training.{key} is {getattr(self, key)}, but must be at least 0 and below 1")
+        if not 0 < self.decay_share <= 1:
+            raise InputError(f"training.decay_share is {self.decay_share}, but must be above 0 and at most 1")
         self.loss_weights()
         if not self.clip > 0:
             raise InputError(f"training.clip is {self.clip}, but must be above 0")
         _one_of(self, "training", "engine", ENGINES)
         _one_of(self, "training", "dtype", DTYPES)
         _one_of(self, "training", "schedule", SCHEDULES)
+        _one_of(self, "training", "optimizer", OPTIMIZERS)
+        _one_of(self, "training", "tracker", TRACKERS)
         if self.zero_stage not in (0, 1, 2):
             raise InputError(f"training.zero_stage is {self.zero_stage}, but must be 0, 1 or 2")
 

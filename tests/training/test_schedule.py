@@ -21,3 +21,9 @@ def test_wsd_is_constant_until_the_last_fifth():
 
 def test_no_warmup_starts_at_the_peak():
     assert learning_rate(1, TrainingGroup(steps=2, warmup=0, lr=1.0, schedule="wsd")) == 1.0
+
+
+def test_the_decay_of_wsd_can_be_longer():
+    training = TrainingGroup(steps=110, warmup=10, lr=1.0, min_lr_ratio=0.0, schedule="wsd", decay_share=0.5)
+    assert learning_rate(60, training) == 1.0
+    assert learning_rate(85, training) == pytest.approx(0.5)

@@ -82,17 +82,25 @@ class Validation(Callback):
 
     def __init__(self, engine: Engine, batches: list[Batch], blocks: list[str], files: MetricsFiles | None, every: int):
         self._engine, self._batches, self._blocks, self._files, self._every = engine, batches, blocks, files, every
+        self.scored_at, self.loss = 0, 0.0
+        """The step that was scored last, and its valid/loss."""
 
     def on_step(self, report: Report) -> None:
         if not self._batches or (report.step % self._every and not report.is_last):
             return
         mine = Sums(self._blocks)
-        for batch in self._batches[self._engine.rank :: self._engine.world_size]:
-            mine.add_parts(self._engine.evaluate(batch.to(self._engine.device)), batch.n_frames)
+        for start in range(0, len(self._batches), self._engine.world_size):
+            number = start + self._engine.rank  # a process without a batch runs the first again: see Engine.evaluate
+            batch = self._batches[number if number < len(self._batches) else 0]
+            parts = self._engine.evaluate(batch.to(self._engine.device))
+            if number < len(self._batches):
+                mine.add_parts(parts, batch.n_frames)
         everywhere = Sums(self._blocks)
         everywhere.add_vector(self._engine.sum(mine.vector()))
+        row = everywhere.losses("valid/")
+        self.scored_at, self.loss = report.step, row["valid/loss"]
         if self._files:
-            self._files.write({"step": report.step, **everywhere.losses("valid/")})
+            self._files.write({"step": report.step, **row})
 
 
 class Progress(Callback):

@@ -5,16 +5,19 @@
       metrics.jsonl            one row of metrics a line
       tensorboard/
       latest                   the step of the newest whole checkpoint, written last
+      best                     the step of the one with the lowest valid/loss
       checkpoints/STEP/
         model/                 plain weights and vocabulary: `load_model` reads them
-        engine/                weights, optimizer and random states of every process
+        engine/                weights, optimizer and random states, of every process its share
         trainer.json           where the data, the counters and the callbacks stood; sizes of all files
         config.yaml
 
-A checkpoint is written into a folder aside and renamed; `latest` follows; only then are old ones removed.
+A checkpoint is written into a folder aside, while training goes on, and renamed; `latest` follows; only then are old
+ones removed.
 """
 
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -34,12 +37,17 @@ FREE_KEYS = (
     "training.steps",
     "training.save_every",
     "training.keep",
+    "training.keep_best",
+    "training.background_save",
+    "training.accumulation",
+    "model.checkpointing",
     "training.tensorboard",
     "training.tracker",
     "training.peak_flops",
     "training.sample_every",
 )
-"""Keys (and the group inference) that do not change what a run computes; steps may only be raised."""
+"""Keys (and the group inference) that do not change what a run computes; steps may only be raised, and accumulation
+changes only with the number of processes (`check_processes`)."""
 ASIDE = ".writing"
 
 
@@ -51,7 +59,7 @@ class RunFolder:
         self.config = self.path / "config.yaml"
         self.metrics = self.path / "metrics.jsonl"
         self.tensorboard = self.path / "tensorboard"
-        self.latest = self.path / "latest"
+        self.latest, self.best = self.path / "latest", self.path / "best"
         self.checkpoints = self.path / "checkpoints"
 
     def checkpoint(self, step: int) -> Path:
@@ -70,7 +78,7 @@ class RunFolder:
         """Remove what training wrote; other files stay."""
         for folder in (self.checkpoints, self.tensorboard):
             shutil.rmtree(folder, ignore_errors=True)
-        for file in (self.latest, self.metrics, self.config):
+        for file in (self.latest, self.best, self.metrics, self.config):
             file.unlink(missing_ok=True)
 
     def check_config(self, recipe: Recipe) -> None:
@@ -121,31 +129,85 @@ class RunFolder:
 
 
 def save_checkpoint(
-    run: RunFolder, engine: Engine, model: Model, recipe: Recipe, step: int, state: dict[str, Any], keep: int
+    run: RunFolder,
+    engine: Engine,
+    model: Model,
+    recipe: Recipe,
+    step: int,
+    state: dict[str, Any],
+    valid_loss: float | None = None,
 ) -> None:
-    """Write checkpoints/STEP and point `latest` to it; every process calls it."""
+    """Write checkpoints/STEP and point `latest` to it, in the background; every process calls it.
+
+    Args:
+        state: what trainer.json holds beside the step and the sizes of the files; copied.
+        valid_loss: valid/loss at this very step, if it was scored.
+
+    Raises:
+        InputError: the checkpoint before could not be written.
+    """
     aside = run.checkpoints / ASIDE
+    engine.finish_saving()
     engine.on_main(lambda: shutil.rmtree(aside, ignore_errors=True))
-    engine.save(aside / "engine")
     weights = engine.weights()
+    held = json.dumps(state | {"step": step, "valid_loss": valid_loss})
 
     def finish() -> None:
         save_model_files(aside / "model", model, weights)
         write_text(aside / "config.yaml", _to_yaml(recipe))
-        write_text(aside / "trainer.json", json.dumps(state | {"step": step, "files": _sizes(aside)}, indent=1))
+        write_text(aside / "trainer.json", json.dumps(json.loads(held) | {"files": _sizes(aside)}, indent=1))
         final = run.checkpoint(step)
         shutil.rmtree(final, ignore_errors=True)
         os.replace(aside, final)
         write_text(run.latest, f"{step}\n")
-        _remove_old(run, keep)
+        _remove_old(run, recipe.training.keep, recipe.training.keep_best)
 
-    engine.on_main(finish)
+    engine.save_in_background(aside / "engine", aside, finish)
 
 
-def _remove_old(run: RunFolder, keep: int) -> None:
+def _remove_old(run: RunFolder, keep: int, keep_best: bool) -> None:
     steps = sorted(int(folder.name) for folder in run.checkpoints.iterdir() if folder.name.isdigit())
-    for step in steps[:-keep]:
-        shutil.rmtree(run.checkpoint(step))
+    kept = set(steps[-keep:])
+    losses = {step: _valid_loss(run.checkpoint(step)) for step in (steps if keep_best else kept)}
+    best = min(losses, key=lambda step: (losses[step], step))
+    if losses[best] < math.inf:
+        kept.add(best)
+        write_text(run.best, f"{best}\n")
+    for step in steps:
+        if step not in kept:
+            shutil.rmtree(run.checkpoint(step))
+
+
+def _valid_loss(folder: Path) -> float:
+    """valid/loss of a checkpoint at its step, infinite where it was not scored."""
+    try:
+        loss = json.loads((folder / "trainer.json").read_text(encoding="utf-8")).get("valid_loss")
+    except (OSError, json.JSONDecodeError):
+        return math.inf
+    return loss if loss is not None and math.isfinite(loss) else math.inf
+
+
+def check_processes(run: RunFolder, state: dict[str, Any], engine: Engine) -> str | None:
+    """Whether a run may go on with this number of processes: a line to show where a step changes with it, or None.
+
+    Raises:
+        InputError: another accumulation at the same number of processes; or a stage of ZeRO that cannot change its own.
+    """
+    before = (state["processes"], state["accumulation"])
+    now = (engine.world_size, engine.training.accumulation)
+    if before == now:
+        return None
+    if before[0] == now[0]:
+        raise InputError(
+            f'the run "{run.path}" was made with training.accumulation={before[1]}, not {now[1]}, and as many '
+            "processes: go on as it was, or start over with --fresh"
+        )
+    changed = f"the run goes on with {now[0]} processes instead of {before[0]}: dropout is seeded anew"
+    if before[0] * before[1] == now[0] * now[1]:
+        return changed
+    fitting = before[0] * before[1] / now[0]
+    advice = f" (training.accumulation={int(fitting)} keeps it)" if fitting.is_integer() else ""
+    return f"{changed}, and a step is {now[0] * now[1]} micro-batches instead of {before[0] * before[1]}{advice}"
 
 
 def _sizes(folder: Path) -> dict[str, int]:

@@ -19,6 +19,7 @@ from hocket.model import ModelConfig
 
 ENGINES = ("auto", "deepspeed", "accelerate")
 DTYPES = ("float32", "bfloat16")
+OFFLOADS = ("none", "optimizer", "parameters")
 SCHEDULES = ("cosine", "wsd")
 OPTIMIZERS = ("adamw", "muon")
 TRACKERS = ("none", "trackio", "wandb")
@@ -189,11 +190,19 @@ class TrainingGroup:
     save_every: int = 200
     """Steps between checkpoints; the last step always has one."""
     keep: int = 2
-    """Number of checkpoints to keep."""
+    """Number of newest checkpoints to keep."""
+    keep_best: bool = True
+    """Keep the checkpoint with the lowest valid/loss too, of those that were scored at their step."""
+    background_save: bool = True
+    """Write checkpoints while training goes on; takes as much memory of the host as a checkpoint has bytes."""
     engine: str = "auto"
     """"deepspeed", "accelerate", or "auto": DeepSpeed where it can run."""
     zero_stage: int = 1
-    """DeepSpeed's ZeRO stage, 0 to 2: what is sharded over processes."""
+    """What DeepSpeed's ZeRO shards over processes: 0 nothing, 1 the optimizer, 2 gradients too, 3 weights too."""
+    offload: str = "none"
+    """What DeepSpeed keeps in the host's memory: "none", "optimizer", or "parameters" (and the optimizer; stage 3)."""
+    compile: bool = False
+    """torch.compile the transformer blocks: slow first steps, faster later ones."""
     tensorboard: bool = True
     """Write TensorBoard events beside metrics.jsonl."""
     tracker: str = "none"
@@ -223,8 +232,12 @@ class TrainingGroup:
         _one_of(self, "training", "schedule", SCHEDULES)
         _one_of(self, "training", "optimizer", OPTIMIZERS)
         _one_of(self, "training", "tracker", TRACKERS)
-        if self.zero_stage not in (0, 1, 2):
-            raise InputError(f"training.zero_stage is {self.zero_stage}, but must be 0, 1 or 2")
+        _one_of(self, "training", "offload", OFFLOADS)
+        if self.zero_stage not in range(4):
+            raise InputError(f"training.zero_stage is {self.zero_stage}, but must be 0, 1, 2 or 3")
+        least = {"none": 0, "optimizer": 1, "parameters": 3}[self.offload]
+        if self.zero_stage < least:
+            raise InputError(f"training.offload={self.offload} needs training.zero_stage={least} or more")
 
     def loss_weights(self) -> LossWeights:
         """What each cell counts in the loss. InputError for weights below 0."""

@@ -12,7 +12,7 @@ from hocket.data import Batch, Mixture, PackedLoader, one_pass
 from hocket.errors import InputError
 from hocket.model import load_model
 from hocket.training.callbacks import Checkpoints, MetricsLog, Progress, Validation
-from hocket.training.checkpoints import RunFolder, save_checkpoint
+from hocket.training.checkpoints import RunFolder, check_processes, save_checkpoint
 from hocket.training.config import Recipe, TrainingGroup
 from hocket.training.engine import Engine
 from hocket.training.loop import Callback, Loop
@@ -95,8 +95,8 @@ class _Training:
         self.valid = list(self._one_pass(self.corpus.split("valid")))
         engine.on_main(lambda: self._open_folder(fresh))
         engine.prepare(self.model.train())
-        if step is not None:
-            engine.load(run.checkpoint(step) / "engine")
+        if step is not None and self.state:
+            engine.load(run.checkpoint(step) / "engine", self.state["processes"], step)
 
     def run(self) -> tuple[int, dict[str, Any], int]:
         """Train. Returns the signal that ended it early (or 0), the last metrics, and the steps done."""
@@ -112,6 +112,7 @@ class _Training:
         self._greet(step)
         try:
             ended_by = loop.run()
+            self.engine.finish_saving()
         finally:
             self.loader.close()
         if ended_by:
@@ -132,14 +133,16 @@ class _Training:
         return [*callbacks, Progress(self._every.steps)] if self.engine.is_main else callbacks
 
     def _save(self, loop: Loop, step: int) -> None:
-        state = loop.state() | self._setting()
-        save_checkpoint(self.run_folder, self.engine, self.model, self.recipe, step, state, self._every.keep)
+        shape = {"processes": self.engine.world_size, "accumulation": self._every.accumulation}
+        state = loop.state() | self._setting() | shape
+        scored = [callback for callback in loop.callbacks if isinstance(callback, Validation)]
+        valid_loss = next((callback.loss for callback in scored if callback.scored_at == step), None)
+        save_checkpoint(self.run_folder, self.engine, self.model, self.recipe, step, state, valid_loss)
 
     def _setting(self) -> dict[str, Any]:
         """What must be the same when the run goes on."""
         return {
             "engine": self.engine.kind,
-            "processes": self.engine.world_size,
             "corpus": self.corpus.fingerprint,
         }
 
@@ -150,6 +153,9 @@ class _Training:
                     f'the run "{self.run_folder.path}" was made with {key} {state[key]}, not {value}: '
                     "go on as it was, or start over with --fresh"
                 )
+        note = check_processes(self.run_folder, state, self.engine) if state else None
+        if note:
+            _say(self.engine, note)
 
     def _open_folder(self, fresh: bool) -> None:
         if fresh:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from hocket.errors import InputError
 from hocket.training.config import TrainingGroup
-from hocket.training.engine import Engine, build_optimizer, choose_engine
+from hocket.training.engine import Engine, choose_engine
+from hocket.training.optimizers import build_optimizer
 
 
 @dataclass

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.timing import heading, interleaved
-from hocket.model.attention import packed_sdpa
+from hocket.model.attention import attend_sdpa
+from hocket.model.documents import Documents
 
 STEPS, DOCUMENTS, HEADS, WIDTH = 2048, 4, 8, 64
 
@@ -16,7 +17,7 @@ def main(rounds: int = 9) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     q, k, v = (torch.randn(STEPS, HEADS, WIDTH, requires_grad=True) for _ in range(3))
-    bounds = torch.linspace(0, STEPS, DOCUMENTS + 1).long().tolist()
+    documents = Documents(torch.linspace(0, STEPS, DOCUMENTS + 1).long(), STEPS, q.device)
     document = torch.arange(STEPS) // (STEPS // DOCUMENTS)
     mask_TT = (document[:, None] == document) & torch.ones(STEPS, STEPS, dtype=torch.bool).tril()
 
@@ -25,7 +26,7 @@ def main(rounds: int = 9) -> None:
         return F.scaled_dot_product_attention(*heads, attn_mask=mask_TT)[0].transpose(0, 1)
 
     def loop() -> torch.Tensor:
-        return packed_sdpa(q, k, v, bounds)
+        return attend_sdpa(q, k, v, documents)
 
     torch.testing.assert_close(loop(), masked(), rtol=1e-4, atol=1e-5)
     median = interleaved({"loop": lambda: loop().sum().backward(), "mask": lambda: masked().sum().backward()}, rounds)

@@ -1,11 +1,13 @@
 """The shape of a decoder."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hocket.errors import InputError, did_you_mean
-from hocket.model.attention import BACKENDS
+from hocket.model.attention import AUTO, BACKENDS
 
 EMBEDDINGS = ("normal", "codebooks")
+SOFTMAX = ("legal", "full")
+N_SCALING = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,13 +19,19 @@ class ModelConfig:
     n_layers: int = 6
     """Transformer blocks."""
     n_heads: int = 4
-    """Query heads; the head width is dim / n_heads."""
+    """Query heads."""
+    head_dim: int | None = None
+    """Width of a head; dim / n_heads unless given."""
     n_kv_heads: int = 4
     """Key and value heads; fewer than `n_heads` is grouped-query attention (Ainslie et al., 2023)."""
     ffn_dim: int = 768
     """Inner width of SwiGLU (Shazeer, 2020)."""
     rope_theta: float = 10000.0
     """Base of the rotary positions (Su et al., 2021)."""
+    rope_scaling: list[float] = field(default_factory=list)
+    """Llama 3's stretched rotary positions: factor, low and high frequency factor, original context; empty for none."""
+    no_rope_every: int = 0
+    """Every so many blocks one has no rotary positions, as in SmolLM3; 0 for none."""
     norm_eps: float = 1e-5
     """Added to the mean square in RMSNorm."""
     qk_norm: bool = True
@@ -32,39 +40,50 @@ class ModelConfig:
     """Biases on queries, keys and values, as in Qwen2."""
     context: int = 512
     """Longest document in steps."""
+    window: int = 0
+    """A step sees only steps fewer than this many away (Beltagy et al., 2020); 0 for all."""
+    softmax: str = "legal"
+    """What a cell's softmax runs over: its "legal" ids, or the "full" vocabulary, as stock models do."""
     embeddings: str = "normal"
     """How the rows of audio codes start: "normal", or "codebooks": random projections of the codec's vectors."""
     dropout: float = 0.0
     """Share of the embedded input and of each block's output that is dropped in training; for small corpora."""
-    attention: str = "sdpa"
-    """Attention backend."""
+    attention: str = AUTO
+    """Attention backend: "sdpa", "varlen", "flash_attn", "flex", or "auto": varlen where it can run, else sdpa."""
+    checkpointing: bool = False
+    """Compute the insides of blocks again in the backward pass instead of keeping them: slower, less memory."""
 
     def __post_init__(self) -> None:
         for name, least in {"dim": 1, "n_layers": 1, "n_heads": 1, "n_kv_heads": 1, "ffn_dim": 1, "context": 2}.items():
             if getattr(self, name) < least:
                 raise InputError(f"model.{name} is {getattr(self, name)}, but must be at least {least}")
+        for name in ("window", "no_rope_every"):
+            if getattr(self, name) < 0:
+                raise InputError(f"model.{name} is {getattr(self, name)}, but must be at least 0")
         self._check_heads()
-        if self.attention not in BACKENDS:
-            raise InputError(
-                f'model.attention has no choice "{self.attention}"{did_you_mean(self.attention, BACKENDS)}'
-            )
+        for name, choices in {"attention": [AUTO, *BACKENDS], "embeddings": EMBEDDINGS, "softmax": SOFTMAX}.items():
+            value = getattr(self, name)
+            if value not in choices:
+                raise InputError(f'model.{name} has no choice "{value}"{did_you_mean(value, choices)}')
         if not 0 <= self.dropout < 1:
             raise InputError(f"model.dropout is {self.dropout}, but must be at least 0 and below 1")
-        if self.embeddings not in EMBEDDINGS:
+        if len(self.rope_scaling) not in (0, N_SCALING):
             raise InputError(
-                f'model.embeddings has no choice "{self.embeddings}"{did_you_mean(self.embeddings, EMBEDDINGS)}'
+                f"model.rope_scaling has {len(self.rope_scaling)} numbers, but must have {N_SCALING} or none"
             )
 
     def _check_heads(self) -> None:
-        if self.dim % self.n_heads:
+        if self.head_dim is None and self.dim % self.n_heads:
             raise InputError(f"model.dim is {self.dim}, but must be a multiple of model.n_heads, {self.n_heads}")
-        if self.head_dim % 2:
-            raise InputError(f"model.dim / model.n_heads is {self.head_dim}, but rotary needs an even width")
+        if self.head_width < 2 or self.head_width % 2:
+            which = "model.dim / model.n_heads" if self.head_dim is None else "model.head_dim"
+            raise InputError(f"{which} is {self.head_width}, but rotary needs an even width")
         if self.n_heads % self.n_kv_heads:
             raise InputError(
                 f"model.n_heads is {self.n_heads}, but must be a multiple of model.n_kv_heads, {self.n_kv_heads}"
             )
 
     @property
-    def head_dim(self) -> int:
-        return self.dim // self.n_heads
+    def head_width(self) -> int:
+        """Width C of a head."""
+        return self.head_dim or self.dim // self.n_heads

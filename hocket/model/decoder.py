@@ -2,7 +2,8 @@
 
 RMSNorm before each part, rotary positions, grouped-query attention, SwiGLU (the Llama family); QK norm and biases by
 configuration, so that the weights of Llama, Qwen2 and Qwen3 models fit. The input of a step is the sum of the
-embeddings of its R cells; `<none>` embeds to exactly zero.
+embeddings of its R cells; `<none>` embeds to exactly zero. Causal, or bidirectional for what is predicted in place
+(MaskGIT, VALL-E's second stage).
 
 Initialisation: every matrix normal with std 1/sqrt(fan-in), those that write into the residual stream divided by
 sqrt(2 x layers) more (GPT-2); embeddings normal with std 0.5.
@@ -11,17 +12,18 @@ Shapes: N steps of packed documents, B batch, T steps, R rows, D width, H query 
 C head width.
 """
 
-import itertools
 import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from hocket.model.attention import BACKENDS, attend
+from hocket.model.attention import attend, find_backend, window_mask
 from hocket.model.cache import KeyValueCache
 from hocket.model.config import ModelConfig
+from hocket.model.documents import Documents
 from hocket.vocab import Block
 
 EMBEDDING_STD = 0.5
@@ -31,9 +33,9 @@ NORMAL_SHARE = 0.02
 class Decoder(nn.Module):
     """Grids of ids to hidden states, one a step."""
 
-    def __init__(self, config: ModelConfig, vocabulary_size: int, none_id: int):
+    def __init__(self, config: ModelConfig, vocabulary_size: int, none_id: int, causal: bool = True):
         super().__init__()
-        self.config = config
+        self.config, self.causal = config, causal
         self.embedding = nn.Embedding(vocabulary_size, config.dim, padding_idx=none_id)
         self.blocks = nn.ModuleList(TransformerBlock(config, layer) for layer in range(config.n_layers))
         self.norm = nn.RMSNorm(config.dim, eps=config.norm_eps)
@@ -63,14 +65,26 @@ class Decoder(nn.Module):
             rows = self.embedding.weight[block.start : block.stop]
             rows.mul_(NORMAL_SHARE).add_(vectors_ED @ projection / energy.sqrt())
 
-    def forward(self, ids_NR: Tensor, bounds: list[int]) -> Tensor:
-        """Hidden states `[N, D]` of packed documents; each sees only its own past, positions count from 0 in each."""
-        lengths = [b - a for a, b in itertools.pairwise(bounds)]
-        positions_N = torch.cat([torch.arange(n, device=ids_NR.device) for n in lengths])
+    def forward(self, ids_NR: Tensor, starts: Tensor | Sequence[int]) -> Tensor:
+        """Hidden states `[N, D]` of packed documents; each sees itself alone, positions count from 0 in each.
+
+        Args:
+            starts: where each document starts, and the end: a list, or a tensor on the ids' device.
+
+        Raises:
+            InputError: the attention backend cannot run on this device or in this precision.
+        """
+        c = self.config
+        documents = Documents(
+            starts, len(ids_NR), ids_NR.device, longest=c.context, causal=self.causal, window=c.window
+        )
         x_ND = self.dropout(self._embed(ids_NR))
-        rotation = rotary(positions_N, self.config, x_ND.dtype)
+        rotation = rotary(documents.positions_N, c, x_ND.dtype)
         for block in self.blocks:
-            x_ND = block(x_ND, rotation, bounds)
+            if c.checkpointing and self.training and torch.is_grad_enabled():
+                x_ND = checkpoint(block, x_ND, rotation, documents, use_reentrant=False)
+            else:
+                x_ND = block(x_ND, rotation, documents)
         return self.norm(x_ND)
 
     def step(self, ids_BTR: Tensor, cache: KeyValueCache) -> Tensor:
@@ -91,7 +105,7 @@ class Decoder(nn.Module):
             batch=batch,
             n_kv_heads=self.config.n_kv_heads,
             max_steps=max_steps,
-            head_dim=self.config.head_dim,
+            head_dim=self.config.head_width,
             device=weight.device,
             dtype=weight.dtype,
         )
@@ -106,17 +120,17 @@ class TransformerBlock(nn.Module):
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()
         self.config, self.layer = config, layer
-        width, grouped = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
+        width, grouped = config.n_heads * config.head_width, config.n_kv_heads * config.head_width
         self.attention_norm = nn.RMSNorm(config.dim, eps=config.norm_eps)
         self.qkv = nn.Linear(config.dim, width + 2 * grouped, bias=config.bias)
-        self.q_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps) if config.qk_norm else nn.Identity()
-        self.k_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps) if config.qk_norm else nn.Identity()
+        self.q_norm = nn.RMSNorm(config.head_width, eps=config.norm_eps) if config.qk_norm else nn.Identity()
+        self.k_norm = nn.RMSNorm(config.head_width, eps=config.norm_eps) if config.qk_norm else nn.Identity()
         self.out = nn.Linear(width, config.dim, bias=False)
         self.ffn_norm = nn.RMSNorm(config.dim, eps=config.norm_eps)
         self.gate_up = nn.Linear(config.dim, 2 * config.ffn_dim, bias=False)
         self.down = nn.Linear(config.ffn_dim, config.dim, bias=False)
         self.dropout = nn.Dropout(config.dropout)
-        self._packed = BACKENDS[config.attention]
+        self.turns = not config.no_rope_every or (layer + 1) % config.no_rope_every != 0
 
     def initialise(self, generator: torch.Generator) -> None:
         residual = 1 / math.sqrt(2 * self.config.n_layers)
@@ -125,27 +139,30 @@ class TransformerBlock(nn.Module):
             if linear.bias is not None:
                 nn.init.zeros_(linear.bias)
 
-    def forward(self, x_ND: Tensor, rotation: tuple[Tensor, Tensor], bounds: list[int]) -> Tensor:
+    def forward(self, x_ND: Tensor, rotation: tuple[Tensor, Tensor], documents: Documents) -> Tensor:
         q_NHC, k_NGC, v_NGC = self._heads(x_ND, rotation)
-        x_ND = x_ND + self.dropout(self.out(self._packed(q_NHC, k_NGC, v_NGC, bounds).flatten(-2)))
+        backend = find_backend(self.config.attention, v_NGC.device, v_NGC.dtype, torch.is_grad_enabled())
+        mixed_NHC = backend.attend(q_NHC.to(v_NGC.dtype), k_NGC.to(v_NGC.dtype), v_NGC, documents)
+        x_ND = x_ND + self.dropout(self.out(mixed_NHC.flatten(-2)))
         return x_ND + self.dropout(self._feed_forward(x_ND))
 
     def step(self, x_BTD: Tensor, rotation: tuple[Tensor, Tensor], cache: KeyValueCache, layer: int) -> Tensor:
         q_BHTC, k_BGTC, v_BGTC = (x.transpose(1, 2) for x in self._heads(x_BTD, rotation))
         past, new = cache.length, x_BTD.shape[1]
         k_BGSC, v_BGSC = cache.write(layer, k_BGTC, v_BGTC)
-        mask_TS = None
-        if past and new > 1:
-            mask_TS = torch.ones(new, past + new, dtype=torch.bool, device=x_BTD.device).tril(past)
-        mixed_BHTC = attend(q_BHTC, k_BGSC, v_BGSC, is_causal=new > 1 and not past, mask_TS=mask_TS)
+        mask_TS, window = None, self.config.window
+        if (past and new > 1) or 0 < window < past + new:
+            mask_TS = window_mask(new, past + new, True, window, x_BTD.device)
+        mixed_BHTC = attend(q_BHTC, k_BGSC, v_BGSC, is_causal=new > 1 and mask_TS is None, mask_TS=mask_TS)
         x_BTD = x_BTD + self.out(mixed_BHTC.transpose(1, 2).flatten(-2))
         return x_BTD + self._feed_forward(x_BTD)
 
     def _heads(self, x: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         c = self.config
-        heads = self.qkv(self.attention_norm(x)).unflatten(-1, (c.n_heads + 2 * c.n_kv_heads, c.head_dim))
+        heads = self.qkv(self.attention_norm(x)).unflatten(-1, (c.n_heads + 2 * c.n_kv_heads, c.head_width))
         q, k, v = heads.split([c.n_heads, c.n_kv_heads, c.n_kv_heads], dim=-2)
-        return rotate(self.q_norm(q), rotation), rotate(self.k_norm(k), rotation), v
+        q, k = self.q_norm(q), self.k_norm(k)
+        return (rotate(q, rotation), rotate(k, rotation), v) if self.turns else (q, k, v)
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up(self.ffn_norm(x)).chunk(2, dim=-1)
@@ -154,10 +171,22 @@ class TransformerBlock(nn.Module):
 
 def rotary(positions_T: Tensor, config: ModelConfig, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Cosines and sines `[T, 1, C]` of rotary positions, halves repeated as in Llama; computed in float32."""
-    half = torch.arange(0, config.head_dim, 2, device=positions_T.device, dtype=torch.float32)
-    angles = positions_T[:, None].float() * config.rope_theta ** (-half / config.head_dim)
+    width = config.head_width
+    half = torch.arange(0, width, 2, device=positions_T.device, dtype=torch.float32)
+    frequencies = config.rope_theta ** (-half / width)
+    if config.rope_scaling:
+        frequencies = _stretch(frequencies, config.rope_scaling)
+    angles = positions_T[:, None].float() * frequencies
     angles_T1C = torch.cat([angles, angles], dim=-1)[:, None]
     return angles_T1C.cos().to(dtype), angles_T1C.sin().to(dtype)
+
+
+def _stretch(frequencies: Tensor, scaling: Sequence[float]) -> Tensor:
+    """Llama 3's stretch: slow turns slowed by the factor, fast ones left, those between mixed (Dubey et al., 2024)."""
+    factor, low, high, original = scaling
+    turns = original * frequencies / (2 * math.pi)  # in the original context
+    share = ((turns - low) / (high - low)).clamp(0, 1)
+    return frequencies * (share + (1 - share) / factor)
 
 
 def rotate(x_THC: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from hocket.codec import Codec, CodecIdentity, load_codec
 from hocket.data.loading import Batch
 from hocket.errors import InputError
-from hocket.interleave import Layout, check_blocks, load_layout, source_of
+from hocket.interleave import Layout, Stage, check_blocks, load_layout, source_of
 from hocket.model.config import ModelConfig
 from hocket.model.decoder import Decoder
 from hocket.model.heads import LegalSet, LossParts, ParallelHead
@@ -34,7 +34,8 @@ CONFIG_FILE, WEIGHTS_FILE, VOCABULARY_FOLDER = "config.json", "model.safetensors
 NODES_FILE = "layout_nodes.py"
 MAIN = "audio"
 MODEL_FOLDER, CHECKPOINTS_FOLDER, LATEST_FILE = "model", "checkpoints", "latest"
-FORMAT = 2
+FORMAT = 3
+STAGE_KEYS = ("name", "objective", "attention", "head")
 
 
 class Model(nn.Module):
@@ -44,20 +45,20 @@ class Model(nn.Module):
         self,
         config: ModelConfig,
         vocabulary: Vocabulary,
-        layout: Layout,
+        stage: Stage,
         codec_identity: CodecIdentity,
         codec_source: str,
-        given: Sequence[str] = (),
     ):
         super().__init__()
-        self.given = tuple(given)
-        """Streams, or levels of them, that the model never predicts."""
-        self.config, self.vocabulary, self.layout = config, vocabulary, layout
+        self.stage = stage
+        """The layout, what of it is given, and how it is learned: objective, attention, head."""
+        self.config, self.vocabulary = config, vocabulary
         self.codec_identity, self.codec_source = codec_identity, codec_source
-        self.decoder = Decoder(config, vocabulary.size, vocabulary.id("<none>"))
+        causal = stage.attention == "causal"
+        self.decoder = Decoder(config, vocabulary.size, vocabulary.id("<none>"), causal)
         legal_sets = [
             LegalSet(names[0] if names else "", vocabulary.ranges(names) if names else ())
-            for names in layout.legal_sets
+            for names in self.layout.legal_sets
         ]
         self.head = ParallelHead(config.dim, vocabulary.size, legal_sets)
 
@@ -66,19 +67,18 @@ class Model(nn.Module):
         cls,
         config: ModelConfig,
         vocabulary: Vocabulary,
-        layout: Layout,
+        layout: Layout | Stage,
         codec_identity: CodecIdentity,
         *,
         codec_source: str | None = None,
-        given: Sequence[str] = (),
         codebooks: Mapping[str, Sequence[Tensor]] | None = None,
         seed: int = 0,
     ) -> "Model":
         """A freshly initialised model; the same seed gives the same weights.
 
         Args:
+            layout: a stage, or a layout alone: all of it predicted causally, step by step.
             codec_source: what `load_codec` takes to find the codec again; the codec's name unless given.
-            given: streams, or levels of them as `audio[:4]`, that are never predicted.
             codebooks: the codec's vectors by stream, a `[entries, width]` each level (`Codec.codebooks`); needed where
                 `config.embeddings` is "codebooks".
 
@@ -86,9 +86,11 @@ class Model(nn.Module):
             InputError: the embeddings are to start from codebooks and there are none; the vocabulary lacks a block or a
                 token of the layout; two rows of a step share a block; a given stream is not in the layout.
         """
+        stage = layout if isinstance(layout, Stage) else Stage(name="", layout=layout)
+        layout = stage.layout
         check_blocks(layout, vocabulary)
-        layout.find_levels(given)
-        model = cls(config, vocabulary, layout, codec_identity, codec_source or codec_identity.name, given)
+        layout.find_levels(stage.given)
+        model = cls(config, vocabulary, stage, codec_identity, codec_source or codec_identity.name)
         generator = torch.Generator().manual_seed(seed)
         model.decoder.initialise(generator)
         model.head.initialise(generator)
@@ -103,19 +105,32 @@ class Model(nn.Module):
         return model
 
     def forward(self, batch: Batch) -> LossParts:
-        """Next-step loss over packed documents: step s of a document predicts its step s + 1.
+        """The loss of packed documents.
 
-        The shift from inputs to targets happens here and nowhere else.
+        Next-token: step s of a document predicts its step s + 1; the shift from inputs to targets happens here and
+        nowhere else. Other objectives predict `batch.target_NR` in place, from ids of which some are hidden.
         """
-        x_ND = self.decoder(batch.ids_NR, batch.bounds)
-        target_N = (~batch.is_start_N).nonzero().squeeze(-1)
-        return self.head(
-            x_ND[target_N - 1], batch.ids_NR[target_N], batch.legal_NR[target_N], batch.weight_NR[target_N]
-        )
+        x_ND = self.decoder(batch.ids_NR, batch.cu_seqlens)
+        if self.stage.objective != "next-token":
+            target_NR = batch.ids_NR if batch.target_NR is None else batch.target_NR
+            return self.head(x_ND, target_NR, batch.legal_NR, batch.weight_NR)
+        starts_M1 = batch.is_start_N[1:, None]
+        legal_MR = batch.legal_NR[1:].masked_fill(starts_M1, 0)
+        weight_MR = batch.weight_NR[1:].masked_fill(starts_M1, 0)
+        return self.head(x_ND[:-1], batch.ids_NR[1:], legal_MR, weight_MR)
 
-    def hidden(self, ids_NR: Tensor, bounds: list[int]) -> Tensor:
-        """Hidden states `[N, D]` of packed documents."""
-        return self.decoder(ids_NR, bounds)
+    def hidden(self, ids_NR: Tensor, starts: Tensor | Sequence[int]) -> Tensor:
+        """Hidden states `[N, D]` of packed documents; `starts` as in `Decoder.forward`."""
+        return self.decoder(ids_NR, starts)
+
+    @property
+    def layout(self) -> Layout:
+        return self.stage.layout
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Streams, or levels of them, that the model never predicts."""
+        return self.stage.given
 
     @cached_property
     def codec(self) -> Codec:
@@ -176,7 +191,7 @@ def save_model_files(folder: str | Path, model: Model, state_dict: Mapping[str, 
         "model": asdict(model.config),
         "layout": model.layout.expression,
         "layout_nodes": _save_nodes(model.layout, folder),
-        "given": list(model.given),
+        "stage": {key: getattr(model.stage, key) for key in STAGE_KEYS} | {"given": list(model.given)},
         "levels": model.layout.streams,
         "codec": model.codec_identity.to_dict(),
         "codec_source": model.codec_source,
@@ -232,9 +247,9 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
     expression = content["layout"] if nodes is None else f"{folder / nodes}:{content['layout']}"
     layout = load_layout(expression, levels={n: k for n, k in content["levels"].items() if n != "text"})
     identity = CodecIdentity.from_dict(content["codec"])
-    model = Model(
-        ModelConfig(**content["model"]), vocabulary, layout, identity, content["codec_source"], content["given"]
-    )
+    held = content["stage"] | {"given": tuple(content["stage"]["given"])}
+    stage = Stage(layout=layout, **held)
+    model = Model(ModelConfig(**content["model"]), vocabulary, stage, identity, content["codec_source"])
     try:
         model.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS_FILE))
     except (SafetensorError, RuntimeError) as error:
@@ -254,7 +269,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         "model",
         "layout",
         "layout_nodes",
-        "given",
+        "stage",
         "levels",
         "codec",
         "codec_source",

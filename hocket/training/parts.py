@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hocket.codec import CodecIdentity, load_codec
 from hocket.data import Corpus, Mixture, tokenize
+from hocket.data.corpus import name_codec
 from hocket.errors import InputError
 from hocket.interleave import Layout, Stage, build_scheme, load_scheme
 from hocket.interleave.parse import Levels
@@ -31,10 +32,19 @@ def open_corpus(recipe: Recipe, engine: Engine) -> Mixture:
         engine.on_main(lambda: _tokenize_bundled(folder, recipe.codec.name or BUNDLED, str(engine.device)))
         source = folder
     mixture = Mixture.open(source, temperature=temperature)
-    if recipe.codec.name is None:
-        return mixture
-    identity = load_codec(recipe.codec.name, levels=mixture.card.codec.levels).identity
-    return Mixture.open(source, identity, temperature=temperature)
+    if not mixture.streams:
+        raise InputError(
+            f'the corpus "{mixture.folder}" is text alone: name one with codes beside it, as data.corpus=TEXTS,SPOKEN'
+        )
+    if recipe.codec.name is not None:
+        found = mixture.card.codec
+        wanted = load_codec(recipe.codec.name, levels=found.levels).identity
+        if wanted.fingerprint != found.fingerprint:
+            raise InputError(
+                f'the corpus "{mixture.folder}" is of {name_codec(found)}, not of {name_codec(wanted)}: '
+                "add codec=corpus to take whatever codec it was made with"
+            )
+    return mixture
 
 
 def _tokenize_bundled(folder: Path, codec_name: str, device: str) -> None:
@@ -54,6 +64,7 @@ def build_model(recipe: Recipe, corpus: Corpus | Mixture) -> Model:
     rates = {name: identity.frame_rate for name, identity in streams.items()}
     levels = {name: identity.levels for name, identity in streams.items()}
     aligned = {ALIGNED_TEXT: rates[main]} if main else {}
+    _check_streams(find_stage(recipe.interleave).layout, corpus)
     stage = find_stage(recipe.interleave, levels, rates | aligned)
     layout = stage.layout
     used = {name: streams[name] for name in layout.streams if name in streams}
@@ -73,13 +84,23 @@ def build_model(recipe: Recipe, corpus: Corpus | Mixture) -> Model:
     return Model.build(
         config,
         vocabulary,
-        layout,
+        stage,
         used[main],
         codec_source=source,
-        given=stage.given,
         codebooks={name: codebooks for name in used if used[name] == used[main]} if codebooks else None,
         seed=recipe.training.seed,
     )
+
+
+def _check_streams(layout: Layout, corpus: Corpus | Mixture) -> None:
+    """Refuse a layout of streams that the corpus lacks, with how such a corpus is made."""
+    for name in dict.fromkeys(leaf.ref.name for leaf in layout.leaves()):
+        if name not in corpus.streams and name not in (TEXT, ALIGNED_TEXT):
+            how = "--stream semantic=UNITS" if name == "semantic" else "--channels with a name for each channel"
+            raise InputError(
+                f'the layout {layout} needs a stream "{name}", but the corpus "{corpus.folder}" has {_names(corpus)}: '
+                f"`hocket tokenize` makes streams by {how}"
+            )
 
 
 def _names(corpus: Corpus | Mixture) -> str:

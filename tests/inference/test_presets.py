@@ -35,7 +35,7 @@ def build(stage: Stage, identity: CodecIdentity) -> Model:
     """A tiny model of the stage, for the first few codes of each level."""
     sizes = {name: [CODES] * k for name, k in stage.layout.streams.items() if "text" not in name}
     vocabulary = Vocabulary.build(train_bpe(["abc"], 256), sizes)
-    return Model.build(TINY, vocabulary, stage.layout, identity, given=stage.given, seed=1)
+    return Model.build(TINY, vocabulary, stage, identity, seed=1)
 
 
 def streams_for(model: Model, seed: int) -> dict[str, np.ndarray]:

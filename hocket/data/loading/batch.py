@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 import torch
 
-TENSORS = ("ids_NR", "legal_NR", "weight_NR", "cu_seqlens")
+TENSORS = ("ids_NR", "legal_NR", "weight_NR", "cu_seqlens", "target_NR")
 
 
 @dataclass
@@ -31,6 +31,7 @@ class Batch:
     n_padding: int = 0  # steps that only fill a shape: their weight is 0
     budget: int = 0  # steps that there was room for; 0 where that is not known
     n_left_out: int = 0  # words of aligned text that did not fit before the end of their audio
+    target_NR: torch.Tensor | None = None  # int64 true ids, where some of ids_NR are hidden (masked objectives)
 
     @property
     def n_steps(self) -> int:
@@ -64,7 +65,8 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Self:
         """The batch with its tensors on a device."""
-        return replace(self, **{name: getattr(self, name).to(device) for name in TENSORS})
+        held = {name: getattr(self, name) for name in TENSORS}
+        return replace(self, **{name: tensor.to(device) for name, tensor in held.items() if tensor is not None})
 
 
 def pad_bounds(bounds: np.ndarray, size: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """A small corpus of codes with some order in them, and a recipe that trains on it in a second."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 from hocket.codec import CodecIdentity
 from hocket.data.shards import Row
 from hocket.data.tokenizing.workspace import Job, Workspace
+from hocket.training import RunResult, run_recipe
+from hocket.training.callbacks import MetricsLog
 
 CODES, LEVELS = 16, 2
 SMALL = [
@@ -61,3 +64,23 @@ def overrides(corpus_folder: Path, tmp_path: Path):
         return [*SMALL, f"data.corpus='{corpus_folder}'", f"output='{tmp_path / name}'", *more]
 
     return make
+
+
+@pytest.fixture
+def in_two_parts():
+    """in_two_parts(overrides) -> the result of a run that was stopped after step 5 and then went on."""
+
+    def run(made: list[str], stop: int = 5) -> RunResult:
+        with pytest.MonkeyPatch.context() as patch:
+            original = MetricsLog.on_step
+
+            def on_step(self, report) -> None:
+                original(self, report)
+                if report.step == stop - 1:
+                    signal.raise_signal(signal.SIGTERM)
+
+            patch.setattr(MetricsLog, "on_step", on_step)
+            assert run_recipe("tiny", made).steps == stop
+        return run_recipe("tiny", made)
+
+    return run

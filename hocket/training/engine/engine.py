@@ -11,11 +11,9 @@ DeepSpeed on CPU needs a C++ compiler and ninja for its shared-memory op (built 
 Where it cannot run, plain Accelerate takes over.
 """
 
-import contextlib
 import os
 import shutil
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -29,7 +27,7 @@ from torch import Tensor, nn
 from hocket.errors import InputError
 from hocket.training.config import TrainingGroup
 from hocket.training.engine import zero
-from hocket.training.engine.environment import ALONE, choose_engine, free_port, quiet, why_no_compiler
+from hocket.training.engine.environment import ALONE, choose_engine, free_port, modern, quiet, why_no_compiler
 from hocket.training.optimizers import build_optimizer, engine_for
 from hocket.training.saving import Saver, Write, to_host
 
@@ -127,8 +125,7 @@ class Engine:
         results: list[Any] = []
         norm = None
         for batch in window:
-            with self.accelerator.accumulate(self._wrapped), warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message=".*all_gather_into_tensor.*", category=FutureWarning)
+            with self.accelerator.accumulate(self._wrapped), modern():
                 parts = self._wrapped(batch)
                 self.accelerator.backward(parts.total * scale)
                 if self.accelerator.sync_gradients:
@@ -144,7 +141,7 @@ class Engine:
         At stage 3 every process calls it equally often, because the weights of each layer are gathered from all.
         """
         self.module.eval()
-        with torch.no_grad():
+        with torch.no_grad(), modern():
             parts = self._wrapped(batch) if self.kind == "deepspeed" else self.module(batch)
         self.module.train()
         return parts
@@ -258,24 +255,14 @@ class Engine:
         Every process calls it.
         """
         if self.is_sharded or (self.kind == "deepspeed" and self.training.dtype == "bfloat16"):
-            return zero.whole_weights(self.module, keep=self.is_main)
+            with modern():
+                return zero.whole_weights(self.module, keep=self.is_main)
         return to_host(self.module.state_dict()) if self.is_main else {}
 
     @property
     def is_sharded(self) -> bool:
         """Whether weights are whole only inside their owner's forward pass: ZeRO stage 3."""
         return self.kind == "deepspeed" and self.training.zero_stage == 3
-
-    @contextlib.contextmanager
-    def whole_module(self) -> Iterator[nn.Module]:
-        """The bare model with whole weights, to be read alone: for sampling. Every process enters it."""
-        if not self.is_sharded:
-            yield self.module
-            return
-        from deepspeed.zero import GatheredParameters  # noqa: PLC0415
-
-        with GatheredParameters(list(self.module.parameters())):
-            yield self.module
 
     def close(self) -> None:
         """Leave the process as it was, so that another engine can start in it."""

@@ -73,3 +73,11 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+@contextlib.contextmanager
+def modern() -> Iterator[None]:
+    """DeepSpeed calls functions of torch.distributed that have new names by now."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*torch\.distributed\..* is deprecated", category=FutureWarning)
+        yield

@@ -9,6 +9,7 @@ checkpoint (Lian et al., 2024): one file for each weight and each of Adam's two 
 after loading.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hocket.errors import InputError
 from hocket.training.config import TrainingGroup
@@ -56,24 +57,31 @@ def deepspeed_config(training: TrainingGroup) -> tuple[dict[str, Any], list[str]
     }, notes
 
 
-def whole_weights(module: torch.nn.Module, keep: bool) -> dict[str, Tensor]:
+def whole_weights(module: nn.Module, keep: bool) -> dict[str, Tensor]:
     """The state dict with whole float32 masters on the host; every process calls it, only those that `keep` get it."""
     from deepspeed.utils import safe_get_full_fp32_param  # noqa: PLC0415
 
     weights = {name: tensor.detach() for name, tensor in module.state_dict().items()}
     for name, parameter in module.named_parameters():
-        whole = safe_get_full_fp32_param(parameter) if parameter.requires_grad else _gathered(parameter)
+        whole = safe_get_full_fp32_param(parameter) if parameter.requires_grad else _frozen(parameter)
         if keep:
             weights[name] = to_host(parameter.detach() if whole is None else whole)
     return {name: to_host(tensor) for name, tensor in weights.items()} if keep else {}
 
 
-def _gathered(parameter: torch.nn.Parameter) -> Tensor:
-    """A frozen parameter, which has no float32 master."""
-    from deepspeed.zero import GatheredParameters  # noqa: PLC0415
-
-    with GatheredParameters([parameter], enabled=hasattr(parameter, "ds_id")):
+def _frozen(parameter: nn.Parameter) -> Tensor:
+    """A parameter that has no float32 master."""
+    with gathered([parameter], hasattr(parameter, "ds_id")):
         return parameter.detach().clone()
+
+
+def gathered(parameters: list[nn.Parameter], sharded: bool) -> contextlib.AbstractContextManager[None]:
+    """While entered, by every process, these parameters are whole."""
+    if not sharded:
+        return contextlib.nullcontext()
+    from deepspeed.runtime.zero import GatheredParameters  # noqa: PLC0415
+
+    return GatheredParameters(parameters)
 
 
 class _Collector:

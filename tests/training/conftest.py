@@ -56,14 +56,20 @@ def _row(number: int, rng: np.random.Generator) -> Row:
     )
 
 
-@pytest.fixture
-def overrides(corpus_folder: Path, tmp_path: Path):
-    """overrides("name", "key=value", …) -> the small recipe's overrides for a run of that name."""
+@pytest.fixture(scope="session")
+def make_overrides(corpus_folder: Path):
+    """make_overrides(folder, "key=value", …) -> the small recipe's overrides for a run in that folder."""
 
-    def make(name: str, *more: str) -> list[str]:
-        return [*SMALL, f"data.corpus='{corpus_folder}'", f"output='{tmp_path / name}'", *more]
+    def make(folder: Path, *more: str) -> list[str]:
+        return [*SMALL, f"data.corpus='{corpus_folder}'", f"output='{folder}'", *more]
 
     return make
+
+
+@pytest.fixture
+def overrides(make_overrides, tmp_path: Path):
+    """overrides("name", "key=value", …) -> the small recipe's overrides for a run of that name."""
+    return lambda name, *more: make_overrides(tmp_path / name, *more)
 
 
 @pytest.fixture

@@ -24,7 +24,25 @@ def python(*arguments: str, module: bool = True) -> subprocess.CompletedProcess:
     """Run this interpreter, one thread a process."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, *(["-m"] if module else ["-c"]), *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+MANY = """
+import json, sys
+import torch
+from hocket.training import run_recipe
+torch.set_num_threads(1)
+for overrides in json.loads(sys.argv[1]):
+    run_recipe("tiny", overrides)
+"""
+
+
+def train_in(folder: Path, processes: int, runs: list[list[str]], script: str = MANY) -> subprocess.CompletedProcess:
+    """Several runs, one after the other, in one group of processes; the script takes their overrides as JSON."""
+    file = folder / f"script-{processes}.py"
+    file.write_text(script)
+    launch = ["torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", free_port()]
+    return python(*launch, str(file), json.dumps(runs))
 
 
 def free_port() -> str:

@@ -1,7 +1,12 @@
 """What all commands share: the options they have in common, and how they report."""
 
+import functools
 import json
 import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -44,3 +49,39 @@ def report(facts: dict[str, Any], as_json: bool, sentence: str) -> None:
 def examples(*lines: str) -> str:
     """Examples for the end of a help page, one a line."""
     return "[bold]Examples[/bold]\n\n" + "\n\n".join(f"[cyan]$ {line}[/cyan]".replace("[8", r"\[8") for line in lines)
+
+
+class _Stopped(KeyboardInterrupt):
+    """A signal that asks the process to end."""
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.number = number
+
+
+def goes_on(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that SIGTERM (exit code 143) and Ctrl-C (130) end with a word on how to go on; a second one at once."""
+
+    @functools.wraps(command)
+    def stoppable(*args: Any, **options: Any) -> None:
+        before = {number: signal.signal(number, _stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            command(*args, **options)
+        except _Stopped as stopped:
+            before = dict.fromkeys(before, _end_at_once)
+            name = signal.Signals(stopped.number).name
+            print(f"stopped by {name}; what is finished is kept, and the same command goes on", file=sys.stderr)
+            raise typer.Exit(128 + stopped.number) from None
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    return stoppable
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise _Stopped(number)
+
+
+def _end_at_once(number: int, frame: FrameType | None) -> None:
+    os._exit(128 + number)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hocket.cli_common import Device, Json, examples, report
+from hocket.cli_common import Device, Json, examples, goes_on, report
 from hocket.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ TOKENIZE_EPILOG = examples(
 )
 
 
+@goes_on
 def tokenize(
     src: Annotated[
         str,
@@ -124,6 +125,7 @@ ALIGN_EPILOG = examples(
 )
 
 
+@goes_on
 def align(
     src: Annotated[str, typer.Argument(help="What `hocket tokenize` takes.")],
     dst: Annotated[Path, typer.Argument(help="The manifest to write, JSON lines with word times.")],
@@ -157,6 +159,7 @@ IMPORT_EPILOG = examples(
 )
 
 
+@goes_on
 def import_codes(
     src: Annotated[
         str,

@@ -6,6 +6,8 @@ store shows an object only when all of it is there, so that there one write does
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,17 +59,22 @@ class Place:
             return None
 
     def write(self, name: str, content: bytes, aside: str = "") -> None:
-        """Write a whole file or none. `aside`: the folder for what is not whole yet."""
-        if not self.is_local:
-            self.files.pipe_file(self.path(name), content)
-            return
-        path = Path(self.path(name))
-        partial = (Path(self.path(aside)) if aside else path.parent) / f"{path.name}.partial"
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        """Write a whole file or none. `aside`: the folder for what is not whole yet. Raises InputError."""
+        with self._changing(name):
+            if not self.is_local:
+                self.files.pipe_file(self.path(name), content)
+                return
+            path = Path(self.path(name))
+            partial = (Path(self.path(aside)) if aside else path.parent) / f"{path.name}.partial"
+            try:
+                with partial.open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(partial, path)
+            except OSError:
+                partial.unlink(missing_ok=True)
+                raise
 
     def has(self, name: str) -> bool:
         """Whether there is such a file or folder."""
@@ -81,13 +88,30 @@ class Place:
         return not self.files.exists(self.root) or not self.files.ls(self.root, detail=False)
 
     def make(self, name: str = "") -> None:
-        """Make a folder and those above it."""
-        self.files.makedirs(self.path(name), exist_ok=True)
+        """Make a folder and those above it. Raises InputError."""
+        with self._changing(name):
+            self.files.makedirs(self.path(name), exist_ok=True)
 
     def remove(self, name: str = "") -> None:
-        """Take away a file or a whole folder, where it is there."""
-        if self.files.exists(self.path(name)):
-            self.files.rm(self.path(name), recursive=True)
+        """Take away a file or a whole folder, where it is there. Raises InputError."""
+        with self._changing(name):
+            if self.files.exists(self.path(name)):
+                self.files.rm(self.path(name), recursive=True)
+
+    def size(self, name: str) -> int:
+        """Bytes of a file; 0 where there is none."""
+        return self.files.size(self.path(name)) if self.files.isfile(self.path(name)) else 0
+
+    @contextmanager
+    def _changing(self, name: str) -> Iterator[None]:
+        """What the file system refuses is an InputError that says where."""
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or str(error) or type(error).__name__
+            raise InputError(
+                f'"{self.path(name) if self.is_local else self.name}" cannot be written: {reason}'
+            ) from error
 
 
 def cache_folder() -> Path:

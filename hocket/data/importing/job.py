@@ -13,6 +13,7 @@ Shapes: T frames, K levels.
 
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b, sha256
 from pathlib import Path
@@ -108,20 +109,20 @@ def import_codes(
     job = Job(
         streams={stream: rules.codec}, source=str(src), source_fingerprint=fingerprint, settings={"import": facts}
     )
-    work = Workspace(dst, job)
-    notify = notify or _ignore
-    if verify:
-        notify(verify.run(source, rules))
-    if card := work.finished_card():
-        if strict and card.n_rejected:
-            raise _refusal(job, read_rejected(dst)[0], strict)
-        notify(f'already done: "{dst}" holds these {card.n_examples} examples')
-        return card
-    work.start()
-    if work.records:
-        notify(f'going on in "{dst}" after {len(work.records)} finished shards')
-    splits = split_rule(source, rules, n_rows, settings.valid_share)
-    return _Importer(work, source, rules, first, splits, settings, n_rows or 0, on_progress or _ignore).run(strict)
+    with closing(Workspace(dst, job)) as work:
+        notify = notify or _ignore
+        if verify:
+            notify(verify.run(source, rules))
+        if card := work.finished_card():
+            if strict and card.n_rejected:
+                raise _refusal(job, read_rejected(dst)[0], strict)
+            notify(f'already done: "{dst}" holds these {card.n_examples} examples')
+            return card
+        work.start()
+        if work.records:
+            notify(f'going on in "{dst}" after {len(work.records)} finished shards')
+        splits = split_rule(source, rules, n_rows, settings.valid_share)
+        return _Importer(work, source, rules, first, splits, settings, n_rows or 0, on_progress or _ignore).run(strict)
 
 
 @dataclass

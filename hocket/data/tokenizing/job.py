@@ -7,6 +7,7 @@ and run again goes on from the finished shards and ends with the same files.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -115,8 +116,9 @@ def tokenize(
         notify: gets a sentence where there is something to say.
 
     Raises:
-        InputError: the source is unusable, no clip is usable, or `dst` holds something else than this job makes. A
-            folder that this job began is taken away again unless a shard of it is finished.
+        InputError: the source is unusable, no clip is usable, or `dst` holds something else than this job makes, is
+            another job's just now, or cannot be written. A folder that this job began is taken away again unless a
+            shard of it is finished.
     """
     settings, source = settings or Settings(), open_source(src)
     streams = {name: _stream_codec(name, made) for name, made in _by_stream(codec).items()}
@@ -124,21 +126,21 @@ def tokenize(
     identities = {name: stream.codec.identity for name, stream in streams.items()}
     fingerprint = found.fingerprint if found else ""
     job = Job(streams=identities, source=str(src), source_fingerprint=fingerprint, settings=asdict(settings))
-    work = Workspace(dst, job)
-    notify = notify or _ignore
-    if card := work.finished_card():
-        if strict and card.n_rejected:
-            raise _refusal(job, read_rejected(dst)[0], strict)
-        notify(f'already done: "{dst}" holds these {card.n_examples} examples')
-        return card
-    work.start()
-    if work.records:
-        notify(f'going on in "{dst}" after {len(work.records)} finished shards')
-    for stream in streams.values():
-        stream.codec.to(device)
-    rule = found.rule if found else SplitRule(settings.valid_share)
-    maker = Maker(streams, settings, rule, _n_workers(n_workers, source))
-    return _Job(work, source, maker, engine, _Estimate(found, on_progress or _ignore)).run(strict)
+    with closing(Workspace(dst, job)) as work:
+        notify = notify or _ignore
+        if card := work.finished_card():
+            if strict and card.n_rejected:
+                raise _refusal(job, read_rejected(dst)[0], strict)
+            notify(f'already done: "{dst}" holds these {card.n_examples} examples')
+            return card
+        work.start()
+        if work.records:
+            notify(f'going on in "{dst}" after {len(work.records)} finished shards')
+        for stream in streams.values():
+            stream.codec.to(device)
+        rule = found.rule if found else SplitRule(settings.valid_share)
+        maker = Maker(streams, settings, rule, _n_workers(n_workers, source))
+        return _Job(work, source, maker, engine, _Estimate(found, on_progress or _ignore)).run(strict)
 
 
 class _Job:

@@ -8,12 +8,18 @@ crashing one, alone in a process of its own at last, is rejected by name, and th
 """
 
 import multiprocessing
+import multiprocessing.connection
+import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import os
+import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -86,7 +92,7 @@ class Reader:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        self._pool.shutdown(wait=kind is None, cancel_futures=True)
+        self._pool.shutdown(cancel_futures=True)
 
     def read(self, blocks: Iterable[Block]) -> Iterator[Part]:
         """Yield what became of the clips of each block, the next block being read meanwhile."""
@@ -104,11 +110,12 @@ class Reader:
             yield self._results(*waiting.popleft())
 
     def _submit(self, item: Item) -> Future:
-        try:
-            return self._pool.submit(_prepare, item, *self._task)
-        except BrokenProcessPool:
-            self._pool = self._open()
-            return self._pool.submit(_prepare, item, *self._task)
+        with _undisturbed():
+            try:
+                return self._pool.submit(_prepare, item, *self._task)
+            except BrokenProcessPool:
+                self._pool = self._open()
+                return self._pool.submit(_prepare, item, *self._task)
 
     def _results(self, block: Block, futures: list[Future]) -> Part:
         for _ in range(TRIES_TOGETHER):
@@ -136,7 +143,9 @@ class Reader:
         for _ in range(TRIES_ALONE):
             with _process_pool(1) as pool:
                 try:
-                    return pool.submit(_prepare, item, *self._task).result()
+                    with _undisturbed():
+                        future = pool.submit(_prepare, item, *self._task)
+                    return future.result()
                 except BrokenProcessPool:
                     continue
         reason = f"reading it crashed the worker process {TRIES_TOGETHER + TRIES_ALONE} times"
@@ -170,11 +179,50 @@ def _process_pool(n_workers: int) -> ProcessPoolExecutor:
     context = multiprocessing.get_context(method)
     if method == "forkserver":
         context.set_forkserver_preload([__name__])
-    return ProcessPoolExecutor(n_workers, mp_context=context, initializer=_one_thread)
+        _start_fork_server()
+    return ProcessPoolExecutor(n_workers, mp_context=context, initializer=_become_worker)
 
 
-def _one_thread() -> None:
+def _start_fork_server() -> None:
+    """Without Ctrl-C, which a terminal sends to all processes: this one ends its workers, and they inherit its mask."""
+    multiprocessing.resource_tracker.ensure_running()  # which unblocks Ctrl-C when it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        multiprocessing.forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Signals wait while a worker starts: torn off half-way, one would be left behind that nobody waits for."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in handlers:
+        signal.signal(number, lambda number, frame: caught.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if caught:
+        signal.raise_signal(caught[0])
+
+
+def _become_worker() -> None:
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for ever: its own end of the queue keeps the queue open."""
+    parent = multiprocessing.parent_process()
+    if parent:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def _prepare(item: Item, streams: Sequence[StreamAudio], preparation: Preparation) -> Prepared:

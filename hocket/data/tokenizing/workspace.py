@@ -4,6 +4,7 @@
       data-00000.arrow               finished shards
       .tokenizing/job.json           of which codecs, clips and settings
       .tokenizing/00000.json         one record a finished shard: counts, hashes, rejected clips
+      .tokenizing/lock               held by the job that is at work; a job that was killed holds nothing
 
 A shard is written into .tokenizing and renamed into place, then its record likewise. A shard without a record is made
 again, and comes out the same byte for byte, because what goes into it depends on the job alone.
@@ -11,10 +12,12 @@ again, and comes out the same byte for byte, because what goes into it depends o
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from filelock import FileLock, Timeout
 
 from hocket.codec import CodecIdentity
 from hocket.data.card import CARD_FILE, UNFINISHED_FOLDER, CorpusCard, Counts, ShardCard
@@ -26,6 +29,8 @@ from hocket.errors import InputError
 
 SHARD_NAME = re.compile(r"data-\d{5,}\.arrow")
 ADVICE = "choose another folder, or delete this one"
+
+Stored = TypeVar("Stored")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +106,7 @@ class Workspace:
         self.place, self.job = Place.at(folder), job
         self.records: dict[int, ShardRecord] = {}
         self._n_created = 0
+        self._lock: FileLock | None = None
 
     @property
     def name(self) -> str:
@@ -113,6 +119,7 @@ class Workspace:
         if self.place.has(CARD_FILE):
             card = CorpusCard.load(self.place)
             self.job.refuse_other(card, self.name)
+            self._check_whole(card)
             self.place.remove(UNFINISHED_FOLDER)
             return card
         if not self.place.has(UNFINISHED_FOLDER) and not self.place.is_empty():
@@ -120,19 +127,33 @@ class Workspace:
         return None
 
     def start(self) -> None:
-        """Make the folder, or pick up what an earlier run of this job finished. Raises InputError for another job."""
-        stored = self._read("job")
+        """Make the folder, or pick up what an earlier run of this job finished.
+
+        Raises InputError for another job, for damaged records, and where this job is at work already. A shard that
+        is missing or has not its size is made again.
+        """
+        self._n_created = self._count_missing()
+        self.place.make(UNFINISHED_FOLDER)
+        self._take_lock()
+        stored = self._read("job", _stored_job)
         if stored is None:
-            self._n_created = self._count_missing()
-            self.place.make(UNFINISHED_FOLDER)
-            self._write("job", self.job.to_dict() | {"n_created": self._n_created})
+            try:
+                self._write("job", self.job.to_dict() | {"n_created": self._n_created})
+            except InputError:
+                self.remove()
+                raise
             return
-        self._n_created = stored.pop("n_created")
-        self.job.refuse_other(Job.from_dict(stored), self.name)
+        job, self._n_created = stored
+        self.job.refuse_other(job, self.name)
         for number in self._record_numbers():
-            record = ShardRecord.from_dict(self._read(f"{number:05d}") or {})
-            if self.place.has(record.shard.file):
+            record = self._read(f"{number:05d}", ShardRecord.from_dict)
+            if record and self.place.size(record.shard.file) == record.shard.n_bytes:
                 self.records[number] = record
+
+    def close(self) -> None:
+        """Let other jobs work here."""
+        if self._lock:
+            self._lock.release()
 
     def commit(
         self, number: int, rows: Sequence[Row], rejected: Sequence[Rejected], n_clips: int, clips_hash: str
@@ -143,7 +164,7 @@ class Workspace:
         record = ShardRecord(
             shard=shard, counts=Counts.of(rows), n_clips=n_clips, clips_hash=clips_hash, rejected=list(rejected)
         )
-        self.place.write(shard.file, content, aside=UNFINISHED_FOLDER)
+        self._put(shard.file, content)
         self._write(f"{number:05d}", asdict(record))
         self.records[number] = record
 
@@ -154,7 +175,7 @@ class Workspace:
         files = {REJECTED_FILE: "".join(lines).encode()}
         files |= datasets_metadata([shard.file for shard in card.shards], card.levels, card.fingerprint)
         for name, content in (files | {CARD_FILE: json_bytes(card.to_dict())}).items():
-            self.place.write(name, content, aside=UNFINISHED_FOLDER)
+            self._put(name, content)
         self.place.remove(UNFINISHED_FOLDER)
         return card
 
@@ -203,12 +224,55 @@ class Workspace:
         stems = [name.removesuffix(".json") for name in self._names(UNFINISHED_FOLDER) if name.endswith(".json")]
         return sorted(int(stem) for stem in stems if stem.isdigit())
 
-    def _read(self, name: str) -> dict[str, Any] | None:
+    def _take_lock(self) -> None:
+        """Be the only job here, as far as the file system knows; object stores have no locks."""
+        if not self.place.is_local:
+            return
+        path = self.place.path(f"{UNFINISHED_FOLDER}/lock")
+        lock = FileLock(path, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise InputError(
+                f'another job is at work in "{self.name}": wait for its end or choose another folder'
+            ) from error
+        except OSError as error:
+            raise InputError(f'"{path}" cannot be locked: {error.strerror or error}') from error
+        self._lock = lock
+        if self.place.has(CARD_FILE):
+            self.close()
+            raise InputError(f'another job has just finished "{self.name}": run the same command again')
+
+    def _check_whole(self, card: CorpusCard) -> None:
+        for shard in card.shards:
+            if (size := self.place.size(shard.file)) != shard.n_bytes:
+                state = f"{shard.file} has {size:,} bytes instead of {shard.n_bytes:,}"
+                raise InputError(f'the corpus "{self.name}" is damaged: {state}; delete the folder to make it again')
+
+    def _read(self, name: str, made: Callable[[dict[str, Any]], Stored]) -> Stored | None:
+        """`made` of a file's content; None where there is no file. Raises InputError where it is damaged."""
         content = self.place.read(f"{UNFINISHED_FOLDER}/{name}.json")
-        return None if content is None else json.loads(content)
+        try:
+            return None if content is None else made(json.loads(content))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            path = self.place.path(f"{UNFINISHED_FOLDER}/{name}.json")
+            lost = "the folder to begin anew" if name == "job" else "it, and its shard is made again"
+            raise InputError(f'"{path}" is damaged ({error!r}): delete {lost}') from error
 
     def _write(self, name: str, value: dict[str, Any]) -> None:
-        self.place.write(f"{UNFINISHED_FOLDER}/{name}.json", json_bytes(value), aside=UNFINISHED_FOLDER)
+        self._put(f"{UNFINISHED_FOLDER}/{name}.json", json_bytes(value))
+
+    def _put(self, name: str, content: bytes) -> None:
+        try:
+            self.place.write(name, content, aside=UNFINISHED_FOLDER)
+        except InputError as error:
+            kept = f"; {len(self.records)} finished shards are kept, and the same command goes on" * bool(self.records)
+            raise InputError(f"{error}{kept}") from error
+
+
+def _stored_job(stored: dict[str, Any]) -> tuple[Job, int]:
+    n_created = stored.pop("n_created")
+    return Job.from_dict(stored), n_created
 
 
 def read_rejected(folder: str | Path) -> list[Rejected]:

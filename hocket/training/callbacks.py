@@ -1,5 +1,6 @@
 """What happens around the steps: rows of metrics, validation, the progress bar, checkpoints."""
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from typing import Any
 
 from hocket.data.loading import Batch
 from hocket.progress import ProgressBar
+from hocket.training.ema import WeightAverage
 from hocket.training.engine import Engine
 from hocket.training.loop import Callback, Report
 from hocket.training.metrics import DataSums, MetricsFiles, Sums
@@ -75,19 +77,52 @@ class MetricsLog(Callback):
             self._files.close()
 
 
+class Averaging(Callback):
+    """Moves the average of the weights along, before anything reads it."""
+
+    name = "ema"
+
+    def __init__(self, average: WeightAverage):
+        self._average = average
+
+    def on_step(self, report: Report) -> None:
+        self._average.update(report.step)
+
+
 class Validation(Callback):
-    """Scores the held-out batches, shared among the processes, every `every` steps and at the end."""
+    """Scores the held-out batches, shared among the processes, every `every` steps and at the end.
+
+    Args:
+        average: what is scored in place of the weights, where there is one.
+    """
 
     name = "validation"
 
-    def __init__(self, engine: Engine, batches: list[Batch], blocks: list[str], files: MetricsFiles | None, every: int):
+    def __init__(
+        self,
+        engine: Engine,
+        batches: list[Batch],
+        blocks: list[str],
+        files: MetricsFiles | None,
+        every: int,
+        average: WeightAverage | None = None,
+    ):
         self._engine, self._batches, self._blocks, self._files, self._every = engine, batches, blocks, files, every
+        self._average = average
         self.scored_at, self.loss = 0, 0.0
         """The step that was scored last, and its valid/loss."""
 
     def on_step(self, report: Report) -> None:
         if not self._batches or (report.step % self._every and not report.is_last):
             return
+        with self._average.applied() if self._average else contextlib.nullcontext():
+            everywhere = self._score()
+        row = everywhere.losses("valid/")
+        self.scored_at, self.loss = report.step, row["valid/loss"]
+        if self._files:
+            self._files.write({"step": report.step, **row})
+
+    def _score(self) -> Sums:
         mine = Sums(self._blocks)
         for start in range(0, len(self._batches), self._engine.world_size):
             number = start + self._engine.rank  # a process without a batch runs the first again: see Engine.evaluate
@@ -97,10 +132,7 @@ class Validation(Callback):
                 mine.add_parts(parts, batch.n_frames)
         everywhere = Sums(self._blocks)
         everywhere.add_vector(self._engine.sum(mine.vector()))
-        row = everywhere.losses("valid/")
-        self.scored_at, self.loss = report.step, row["valid/loss"]
-        if self._files:
-            self._files.write({"step": report.step, **row})
+        return everywhere
 
 
 class Progress(Callback):

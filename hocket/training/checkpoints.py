@@ -7,7 +7,8 @@
       latest                   the step of the newest whole checkpoint, written last
       best                     the step of the one with the lowest valid/loss
       checkpoints/STEP/
-        model/                 plain weights and vocabulary: `load_model` reads them
+        model/                 plain weights and vocabulary: `load_model` reads them; the average where there is one
+        model-raw/             where there is an average, the weights themselves; ema.safetensors: the average, to go on
         engine/                weights, optimizer and random states, of every process its share
         trainer.json           where the data, the counters and the callbacks stood; sizes of all files
         config.yaml
@@ -23,11 +24,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import yaml
 
 from hocket.errors import InputError
 from hocket.model import Model, save_model_files
+from hocket.training.adapters import merged
 from hocket.training.config import Recipe, flatten
+from hocket.training.ema import AVERAGE_FILE, WeightAverage
 from hocket.training.engine import Engine
 
 FREE_KEYS = (
@@ -136,12 +140,14 @@ def save_checkpoint(
     step: int,
     state: dict[str, Any],
     valid_loss: float | None = None,
+    average: WeightAverage | None = None,
 ) -> None:
     """Write checkpoints/STEP and point `latest` to it, in the background; every process calls it.
 
     Args:
         state: what trainer.json holds beside the step and the sizes of the files; copied.
         valid_loss: valid/loss at this very step, if it was scored.
+        average: of the weights, which is exported then.
 
     Raises:
         InputError: the checkpoint before could not be written.
@@ -150,10 +156,14 @@ def save_checkpoint(
     engine.finish_saving()
     engine.on_main(lambda: shutil.rmtree(aside, ignore_errors=True))
     weights = engine.weights()
+    averaged = average.put_into(weights) if average and engine.is_main else {}
     held = json.dumps(state | {"step": step, "valid_loss": valid_loss})
 
     def finish() -> None:
-        save_model_files(aside / "model", model, weights)
+        save_model_files(aside / "model", model, merged(averaged or weights, recipe.training))
+        if average:
+            save_model_files(aside / "model-raw", model, merged(weights, recipe.training))
+            safetensors.torch.save_file({name: averaged[name] for name in average.names}, aside / AVERAGE_FILE)
         write_text(aside / "config.yaml", _to_yaml(recipe))
         write_text(aside / "trainer.json", json.dumps(json.loads(held) | {"files": _sizes(aside)}, indent=1))
         final = run.checkpoint(step)

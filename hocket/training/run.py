@@ -11,9 +11,11 @@ from typing import Any
 from hocket.data import Batch, Mixture, PackedLoader, one_pass
 from hocket.errors import InputError
 from hocket.model import load_model
-from hocket.training.callbacks import Checkpoints, MetricsLog, Progress, Validation
+from hocket.training.adapters import choose_what_trains
+from hocket.training.callbacks import Averaging, Checkpoints, MetricsLog, Progress, Validation
 from hocket.training.checkpoints import RunFolder, check_processes, save_checkpoint
 from hocket.training.config import Recipe, TrainingGroup
+from hocket.training.ema import AVERAGE_FILE, WeightAverage, check_average
 from hocket.training.engine import Engine
 from hocket.training.loop import Callback, Loop
 from hocket.training.metrics import MetricsFiles, read_rows
@@ -93,10 +95,16 @@ class _Training:
             engine.on_main(lambda: self._loader(self.corpus.split("train")))
         self.loader = self._loader(self.corpus.split("train"))
         self.valid = list(self._one_pass(self.corpus.split("valid")))
+        check_average(recipe.training, engine.is_sharded)
+        choose_what_trains(self.model, recipe.training)
         engine.on_main(lambda: self._open_folder(fresh))
         engine.prepare(self.model.train())
         if step is not None and self.state:
             engine.load(run.checkpoint(step) / "engine", self.state["processes"], step)
+        self.average = None
+        if recipe.training.ema:
+            file = None if step is None else run.checkpoint(step) / AVERAGE_FILE
+            self.average = WeightAverage(self.model, recipe.training.ema, file)
 
     def run(self) -> tuple[int, dict[str, Any], int]:
         """Train. Returns the signal that ended it early (or 0), the last metrics, and the steps done."""
@@ -126,9 +134,10 @@ class _Training:
 
     def _callbacks(self, files: MetricsFiles | None) -> list[Callback]:
         frame_rate = float(self.model.codec_identity.frame_rate)
-        callbacks: list[Callback] = [
+        callbacks: list[Callback] = [Averaging(self.average)] if self.average else []
+        callbacks += [
             MetricsLog(files, self.blocks, frame_rate, self._every.log_every),
-            Validation(self.engine, self.valid, self.blocks, files, self._every.valid_every),
+            Validation(self.engine, self.valid, self.blocks, files, self._every.valid_every, self.average),
         ]
         return [*callbacks, Progress(self._every.steps)] if self.engine.is_main else callbacks
 
@@ -137,7 +146,7 @@ class _Training:
         state = loop.state() | self._setting() | shape
         scored = [callback for callback in loop.callbacks if isinstance(callback, Validation)]
         valid_loss = next((callback.loss for callback in scored if callback.scored_at == step), None)
-        save_checkpoint(self.run_folder, self.engine, self.model, self.recipe, step, state, valid_loss)
+        save_checkpoint(self.run_folder, self.engine, self.model, self.recipe, step, state, valid_loss, self.average)
 
     def _setting(self) -> dict[str, Any]:
         """What must be the same when the run goes on."""

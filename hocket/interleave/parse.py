@@ -48,7 +48,21 @@ class Stage:
         What is predicted in place (MaskGIT, VALL-E's second stage) has its length from outside.
         """
         names = tuple(self.layout.streams)
-        return names if self.objective == "next-token" else tuple(n for n in names if n not in self.predicted)
+        return tuple(n for n in names if n not in self.predicted) if self.in_place else names
+
+    @property
+    def in_place(self) -> bool:
+        """Whether codes are predicted at their own step, from others that are shown, instead of from earlier steps."""
+        return self.objective != "next-token"
+
+    @property
+    def legal_sets(self) -> tuple[tuple[str, ...], ...]:
+        """What a cell may hold, as `Layout.legal_sets`; without ends and switches where codes are predicted in place."""
+        if not self.in_place:
+            return self.layout.legal_sets
+        return tuple(
+            tuple(name for name in names if not name.startswith(("<end.", "<to."))) for names in self.layout.legal_sets
+        )
 
     @property
     def predicted(self) -> tuple[str, ...]:

@@ -58,9 +58,11 @@ class Model(nn.Module):
         self.decoder = Decoder(config, vocabulary.size, vocabulary.id("<none>"), causal)
         legal_sets = [
             LegalSet(names[0] if names else "", vocabulary.ranges(names) if names else ())
-            for names in self.layout.legal_sets
+            for names in stage.legal_sets
         ]
         self.head = ParallelHead(config.dim, vocabulary.size, legal_sets)
+        if config.text_rows == "frozen":
+            freeze_rows(vocabulary.text_rows, self.decoder.embedding.weight, self.head.weight)
 
     @classmethod
     def build(
@@ -111,7 +113,7 @@ class Model(nn.Module):
         nowhere else. Other objectives predict `batch.target_NR` in place, from ids of which some are hidden.
         """
         x_ND = self.decoder(batch.ids_NR, batch.cu_seqlens)
-        if self.stage.objective != "next-token":
+        if self.stage.in_place:
             target_NR = batch.ids_NR if batch.target_NR is None else batch.target_NR
             return self.head(x_ND, target_NR, batch.legal_NR, batch.weight_NR)
         starts_M1 = batch.is_start_N[1:, None]
@@ -171,6 +173,18 @@ class Model(nn.Module):
     def save(self, folder: str | Path) -> None:
         """Writes the model's files."""
         save_model_files(folder, self, self.state_dict())
+
+
+def freeze_rows(n_rows: int, *tables: nn.Parameter) -> None:
+    """Keeps the first rows of tables as they are: they get no gradient, and the table's `frozen_rows` tells optimizers
+    not to decay it."""
+
+    def mask(gradient_VD: Tensor) -> Tensor:
+        return torch.cat([torch.zeros_like(gradient_VD[:n_rows]), gradient_VD[n_rows:]])
+
+    for table in tables:
+        table.frozen_rows = n_rows  # type: ignore[attr-defined]
+        table.register_hook(mask)
 
 
 def main_stream(streams: Iterable[str]) -> str | None:

@@ -155,7 +155,7 @@ class CorpusCard:
     @classmethod
     def load(cls, place: Place) -> "CorpusCard":
         """Read corpus.json. Raises InputError where there is none or it is not one of ours."""
-        content = place.read(CARD_FILE)
+        content = None if place.is_file() else place.read(CARD_FILE)
         if content is None:
             raise InputError(_no_corpus(place))
         where = f'"{place.path(CARD_FILE)}"'
@@ -177,6 +177,8 @@ class CorpusCard:
 def _no_corpus(place: Place) -> str:
     if not place.has(""):
         return f'there is no corpus "{place.name}"'
+    if place.is_file():
+        return f'"{place.name}" is a file, no corpus; `hocket tokenize SRC DST` makes one'
     if place.has(UNFINISHED_FOLDER):
         return f'the corpus "{place.name}" is unfinished: run the same command that began it again to complete it'
     return f'"{place.name}" is no corpus (it has no {CARD_FILE}); `hocket tokenize SRC DST` makes one'

@@ -153,6 +153,7 @@ def smooth(line: Line, most: int = 60) -> list[tuple[float, float]]:
 
 SPLIT_COLORS = {"train": "#3b6ea5", "valid": "#e08a3c", "test": "#7a9a4b"}
 MOST_BARS = 60
+FEWEST_BARS = 10
 
 
 def draw_durations(seconds: Mapping[str, np.ndarray], path: Path) -> None:
@@ -163,7 +164,7 @@ def draw_durations(seconds: Mapping[str, np.ndarray], path: Path) -> None:
         path: the file; the same durations give the same bytes.
     """
     everything = np.concatenate(list(seconds.values()))
-    step = _bar_width(float(np.quantile(everything, 0.995)))
+    step = _bar_width(float(np.quantile(everything, 0.995)), len(everything))
     last = float(np.quantile(everything, 0.995)) // step * step + step
     edges = np.arange(0, last + step / 2, step).tolist()
     figure = Figure(figsize=(8, 3.6), layout="constrained")
@@ -185,10 +186,11 @@ def draw_durations(seconds: Mapping[str, np.ndarray], path: Path) -> None:
     _save(figure, path)
 
 
-def _bar_width(most: float) -> float:
-    """A round number of seconds such that at most `MOST_BARS` bars reach `most`."""
+def _bar_width(most: float, n_examples: int) -> float:
+    """A round number of seconds such that at most `MOST_BARS` bars reach `most`, and fewer where examples are few."""
+    n_bars = min(MOST_BARS, max(FEWEST_BARS, round(2 * n_examples**0.5)))
     widths = [digit * 10.0**power for power in range(-3, 5) for digit in (1, 2, 5)]
-    return next(width for width in widths if most / width <= MOST_BARS)
+    return next(width for width in widths if most / width <= n_bars)
 
 
 def _amount(seconds: np.ndarray) -> str:

@@ -98,9 +98,11 @@ def to_recipe(composed: DictConfig) -> Recipe:
 
 
 def _mixture_quoted(override: str) -> str:
-    """`data.corpus=a:0.7,b:0.3` is one value; Hydra would take the comma for a list of runs."""
+    """`data.corpus=a:0.7,b:0.3` is one value, and so is `~/my corpus (1)`; Hydra's grammar has other uses for these."""
     key, _, value = override.partition("=")
-    return f"{key}='{value}'" if key == "data.corpus" and "," in value and value[0] not in "'\"[" else override
+    if key != "data.corpus" or value[:1] in tuple("'\"[{") or not re.search(r"[,~()&#%!]", value):
+        return override
+    return f"{key}='{value}'" if "'" not in value else override
 
 
 def _explain_syntax(culprit: str) -> str:

@@ -78,7 +78,24 @@ def test_corpora_of_other_codecs_are_refused_with_both_names(tmp_path):
     deep = make(tmp_path, "deep", (3,), codec_of(levels=4))
     assert Mixture.open([str(tmp_path / "a"), str(tmp_path / "deep")], levels=2).levels == {"audio": 2}
     with pytest.raises(InputError, match="need the same codec"):
+        Mixture([a, b])
+    with pytest.raises(InputError, match="need the same levels: tokenise both with --levels 2"):
         Mixture([a, deep])
+
+
+def test_a_corpus_is_named_twice_however_it_is_written(tmp_path, monkeypatch):
+    make(tmp_path, "a", (3,))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert len(Mixture.open("~/a")) == 1
+    with pytest.raises(InputError, match='names the corpus "a" twice'):
+        Mixture.open("a,./a")
+
+
+def test_a_file_is_no_corpus(tmp_path):
+    (tmp_path / "a.flac").touch()
+    with pytest.raises(InputError, match=r'a\.flac" is a file, no corpus; `hocket tokenize'):
+        Mixture.open(str(tmp_path / "a.flac"))
 
 
 def test_weights_and_a_temperature_exclude_each_other(tmp_path):

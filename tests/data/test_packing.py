@@ -175,7 +175,7 @@ def test_buckets_hold_documents_of_like_length():
         (lambda: loader_for(seed=2).load_state_dict(loader_for(seed=9).state_dict()), "under seed 9, not 2"),
         (
             lambda: Documents(corpus_of((3,), texts=False), load_layout("tts-delay", LEVELS), VOCABULARY, 40),
-            '1 of 1 examples have none, "clip0" first',
+            "text, but none of 1 examples has any: put x.txt beside x.wav",
         ),
         (lambda: Documents(corpus_of((3,)), load_layout("delay", 5), VOCABULARY, 40), "needs 5 levels"),
         (lambda: Documents(corpus_of((3,)), load_layout("Parallel(user)", 2), VOCABULARY, 40), 'stream "user"'),

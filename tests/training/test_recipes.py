@@ -85,6 +85,10 @@ def test_every_job_of_a_sweep_is_checked_first():
         plan_jobs("tiny", ["model.dim=32,33"])
 
 
+def test_a_folder_at_home_needs_no_quotes():
+    assert load_recipe("tiny", ["data.corpus=~/my speech (1)"]).data.corpus == "~/my speech (1)"
+
+
 def test_a_mixture_of_corpora_needs_no_quotes():
     assert load_recipe("tiny", ["data.corpus=a:0.7,b:0.3"]).data.corpus == "a:0.7,b:0.3"
     assert load_recipe("tiny", ["data.corpus='a,b'"]).data.corpus == "a,b"

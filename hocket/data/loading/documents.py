@@ -34,6 +34,11 @@ from hocket.vocab.vocabulary import ALIGNED_TEXT, TEXT
 MISSING = ("refuse", "keep", "drop")
 FEWEST_STEPS = 2  # of a document: its start, and one that is predicted
 SHOWN = 3  # examples that a message names
+ADVICE = {
+    "word times": "`hocket align SRC MANIFEST` finds them, then tokenise the manifest",
+    "text": "put x.txt beside x.wav or a text into the manifest and tokenise again, or choose a layout of audio alone",
+}
+"""What to do where no example has what a layout needs."""
 
 
 @dataclass(kw_only=True)
@@ -112,7 +117,8 @@ class Documents:
         self.segments = Cutter(self._contents, layout, context, long).cut(used)
         self.facts.n_used, self.facts.n_segments = len(used), len(self.segments)
         self.facts.n_cut = int((~self.segments.ends & self.segments.begins).sum())
-        fewest = int(self.segments.steps.min(initial=self._budget)) if not layout.has_spans else FEWEST_STEPS
+        shortest = int(self.segments.steps.min()) if len(self.segments) else self._budget
+        fewest = FEWEST_STEPS if layout.has_spans else min(shortest, self._budget)
         self._n_bounds = self._budget // max(fewest, 1) + 2
 
     def __getstate__(self) -> dict[str, Any]:
@@ -237,13 +243,18 @@ class Documents:
 
     def _refuse_lacking(self, lacking: dict[str, np.ndarray]) -> None:
         for name, which in lacking.items():
-            if which.any():
-                what = "word times" if name == ALIGNED_TEXT else name if name in (TEXT, "word times") else f'"{name}"'
-                first = self.mixture.ids(np.flatnonzero(which)[:1])[0]
+            if not which.any():
+                continue
+            what = "word times" if name == ALIGNED_TEXT else name if name in (TEXT, "word times") else f'"{name}"'
+            if which.all() and what in ADVICE:
                 raise InputError(
-                    f'{self.layout} needs {what}, but {int(which.sum())} of {len(which)} examples have none, "{first}" '
-                    "first: set data.missing=drop to leave them out, or keep to train on what they have"
+                    f"{self.layout} needs {what}, but none of {len(which)} examples has any: {ADVICE[what]}"
                 )
+            first = self.mixture.ids(np.flatnonzero(which)[:1])[0]
+            raise InputError(
+                f'{self.layout} needs {what}, but {int(which.sum())} of {len(which)} examples have none, "{first}" '
+                "first: set data.missing=drop to leave them out, or keep to train on what they have"
+            )
 
     def _has_target(self) -> np.ndarray:
         """Which examples have a cell to predict that counts in the loss: bool."""

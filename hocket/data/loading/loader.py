@@ -10,7 +10,7 @@ order, so that a state goes on only where it means the same. Worker processes ge
 back in order; they know nothing of the sequence.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -27,6 +27,8 @@ from hocket.data.loading.workers import Workers
 from hocket.errors import InputError
 from hocket.interleave import Layout, LossWeights
 from hocket.vocab import Vocabulary
+
+LEAST_SHARE = 1e-9  # of a corpus in a mixture: less of it would never be seen
 
 
 class PackedLoader:
@@ -72,7 +74,7 @@ class PackedLoader:
     ):
         mixture = Mixture.of(corpus)
         if not len(mixture):
-            raise InputError(f'the corpus "{mixture.folder}" holds no example to train on')
+            raise InputError(f'the corpus "{mixture.folder}" holds no example to train on{_held(mixture)}')
         documents = Documents(
             mixture,
             layout,
@@ -175,6 +177,14 @@ class PackedLoader:
             yield self._documents.segments.take(numbers), epochs
 
 
+def _held(mixture: Mixture) -> str:
+    """What corpora hold in their other splits, for a message."""
+    counts: Counter[str] = Counter()
+    for corpus in mixture.corpora:
+        counts.update({name: split.n_examples for name, split in corpus.card.splits.items()})
+    return f" (it has {', '.join(f'{n:,} of split {name}' for name, n in sorted(counts.items()))})" if counts else ""
+
+
 def make_order(documents: Documents, batch_steps: int, buffer: int, seed: int) -> Order:
     """The order of a mixture's documents at its shares.
 
@@ -186,12 +196,18 @@ def make_order(documents: Documents, batch_steps: int, buffer: int, seed: int) -
     sizes = np.array([segments.steps[a:b].sum(dtype=np.int64) for a, b in zip(first, first[1:], strict=False)])
     shares = mixture.weights
     if shares is None and mixture.temperature != 1 and len(sizes) > 1:
-        shares = (sizes / sizes.sum()) ** (1 / mixture.temperature)
+        shares = ((sizes / sizes.max()) ** (1 / mixture.temperature)).tolist()
     for corpus, size in zip(mixture.corpora, sizes.tolist(), strict=True):
         if shares is not None and not size:
             raise InputError(
                 f'the corpus "{corpus.folder}" holds no example to train on, but has a share of the mixture'
             )
+    if shares is not None and min(shares) < sum(shares) * LEAST_SHARE:
+        least = mixture.corpora[list(shares).index(min(shares))].folder
+        raise InputError(
+            f'the corpus "{least}" has less than a billionth of the mixture: raise its weight or data.temperature, '
+            "or leave it out"
+        )
     return Order(
         segments.steps,
         first.tolist(),

@@ -13,6 +13,7 @@ beside them is refused.
 Shapes: N examples of all corpora, T frames, S frames of several examples, K levels.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,7 @@ import numpy as np
 from hocket.codec import CodecIdentity
 from hocket.data.card import CorpusCard
 from hocket.data.corpus import Corpus, Example, name_codec
+from hocket.data.places import is_url
 from hocket.data.shards import AUDIO
 from hocket.errors import InputError
 
@@ -181,7 +183,7 @@ class Mixture(Sequence[Example]):
 def parse_mixture(source: Source) -> list[tuple[str, float | None]]:
     """Paths, each with its weight or None.
 
-    A number after the last colon is a weight, unless there is a folder of just that name.
+    A number after the last colon is a weight, unless there is a folder of just that name; `~` is the user's home.
 
     Raises:
         InputError: a name is empty or named twice, a weight is not above 0, or only some have one.
@@ -189,11 +191,12 @@ def parse_mixture(source: Source) -> list[tuple[str, float | None]]:
     if isinstance(source, str | Path):
         source = [source] if Path(source).is_dir() else str(source).split(",")
     items = list(source)
-    named = [_parse(str(item).strip()) for item in items]
+    named = [_parse(os.path.expanduser(str(item).strip())) for item in items]
     paths = [path for path, _ in named]
     if not named or not all(paths):
         raise InputError(f'"{",".join(map(str, items))}" names no corpus; write one folder, or several as a:0.7,b:0.3')
-    doubles = [path for path in paths if paths.count(path) > 1]
+    places = [path if is_url(path) else os.path.realpath(path) for path in paths]
+    doubles = [path for path, place in zip(paths, places, strict=True) if places.count(place) > 1]
     if doubles:
         raise InputError(f'the mixture names the corpus "{doubles[0]}" twice')
     without = [path for path, weight in named if weight is None]
@@ -230,7 +233,10 @@ def _check_codecs(corpora: Sequence[Corpus]) -> None:
         for stream, codec in corpus.streams.items():
             other, theirs = seen.setdefault(stream, (corpus, codec))
             if theirs.fingerprint != codec.fingerprint:
+                fewest = min(theirs.levels, codec.levels)
+                alike = theirs.with_levels(fewest).fingerprint == codec.with_levels(fewest).fingerprint
+                need = f"levels: tokenise both with --levels {fewest}" if alike else "codec"
                 raise InputError(
                     f'the stream "{stream}" of the corpus "{other.folder}" is of {name_codec(theirs)}, '
-                    f'that of "{corpus.folder}" of {name_codec(codec)}: corpora that are mixed need the same codec'
+                    f'that of "{corpus.folder}" of {name_codec(codec)}: corpora that are mixed need the same {need}'
                 )

@@ -82,7 +82,8 @@ class Cutter:
         timed[timed] = self._contents.n_words(examples[timed]) > 0
         untimed = long[has_text[long] & ~timed[long]]
         if len(untimed):
-            raise self._too_long(examples, whole.steps, untimed, "with its text, which has no word times to cut it by")
+            why = "with its text, which has no word times to cut it by (`hocket align` finds them)"
+            raise self._too_long(examples, whole.steps, untimed, why)
         pieces = [self._cut_evenly(examples[long[~timed[long]]])]
         pieces += [self._cut_by_words(int(example)) for example in examples[long[timed[long]]]]
         return _ordered([whole.take(np.flatnonzero(whole.steps <= self._context)), *pieces])
@@ -174,7 +175,7 @@ class Cutter:
             if pieces.steps.max() <= self._context:
                 return pieces
         whole = self._whole(one)
-        raise self._too_long(one, whole.steps, np.array([0]), "even from one word to the next")
+        raise self._too_long(one, whole.steps, np.array([0]), "and cannot be cut short enough at its words")
 
     def _at_words(self, example: int, words: np.ndarray, begins_W: np.ndarray, clock: int) -> Segments:
         contents, n = self._contents, len(words) + 1

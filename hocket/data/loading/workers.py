@@ -10,10 +10,13 @@ are for layouts by spans, slow disks and models that leave processors idle.
 
 import math
 import multiprocessing
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -26,6 +29,10 @@ from hocket.data.loading.segments import Segments
 from hocket.errors import InputError
 
 AHEAD = 4  # batches that each worker makes ahead
+DIED = (
+    "a data worker was killed from outside, perhaps because memory ran out: the same command goes on from the last "
+    "checkpoint; data.workers=0 does without workers"
+)
 Task = tuple[Segments, np.ndarray]
 Shapes = list[tuple[str, torch.dtype, tuple[int, ...]]]
 
@@ -53,21 +60,54 @@ class Workers:
         self._running = None
 
     def _ahead(self, tasks: Iterator[Task]) -> Iterator[Batch]:
-        loader = DataLoader(
-            _Worker(self._documents),
-            batch_size=None,
-            sampler=_Tasks(tasks),
-            num_workers=self._n_workers,
-            prefetch_factor=AHEAD,
-            multiprocessing_context="fork" if sys.platform == "linux" else multiprocessing.get_start_method(),
-        )
-        with warnings.catch_warnings():  # the worker touches none of the parent's threads
+        with (
+            warnings.catch_warnings()
+        ):  # the worker touches none of the parent's threads; how many is the user's choice
+            warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
+            loader = DataLoader(
+                _Worker(self._documents),
+                batch_size=None,
+                sampler=_Tasks(tasks),
+                num_workers=self._n_workers,
+                prefetch_factor=AHEAD,
+                multiprocessing_context="fork" if sys.platform == "linux" else multiprocessing.get_start_method(),
+            )
             warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork.*", category=DeprecationWarning)
             self._running = iter(loader)
-        for made in self._running:
+        _name_deaths()
+        while True:
+            made = self._next_made()
             if isinstance(made, InputError):
                 raise made
             yield _unwrap(*made)
+
+    def _next_made(self) -> Any:
+        """Of the workers. Raises InputError where one of them died, killed for its memory for example."""
+        try:
+            return next(self._running)
+        except RuntimeError as error:
+            if "exited unexpectedly" not in str(error):
+                raise
+            raise InputError(DIED) from error
+
+
+def _name_deaths() -> None:
+    """The RuntimeError that torch's handler of SIGCHLD raises where a worker died is an InputError from now on."""
+    before = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
+    if not callable(before) or before is _named or threading.current_thread() is not threading.main_thread():
+        return
+    _handlers[:] = [before]
+    signal.signal(signal.SIGCHLD, _named)
+
+
+def _named(number: int, frame: FrameType | None) -> None:
+    try:
+        _handlers[0](number, frame)
+    except RuntimeError as error:
+        raise InputError(DIED) from error
+
+
+_handlers: list[Callable[[int, FrameType | None], object]] = []  # torch's
 
 
 class _Tasks(Sampler):
@@ -95,8 +135,8 @@ class _Worker(Dataset):
 
 def _wrap(batch: Batch) -> tuple[Batch, Shapes, torch.Tensor]:
     """A batch without its tensors, and all of these as one run of bytes: one piece of shared memory instead of four."""
-    by_size = sorted(TENSORS, key=lambda name: -getattr(batch, name).itemsize)  # so that each begins aligned
-    tensors = {name: getattr(batch, name) for name in by_size}
+    held = {name: getattr(batch, name) for name in TENSORS if getattr(batch, name) is not None}
+    tensors = dict(sorted(held.items(), key=lambda item: -item[1].itemsize))  # so that each begins aligned
     shapes = [(name, tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()]
     content = torch.cat([tensor.contiguous().view(torch.uint8).reshape(-1) for tensor in tensors.values()])
     return replace(batch, **dict.fromkeys(TENSORS)), shapes, content

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from hocket.errors import InputError, did_you_mean
 from hocket.model.attention import AUTO, BACKENDS
 
-EMBEDDINGS = ("normal", "codebooks")
+EMBEDDINGS = ("normal", "codebooks", "mean", "copy")
+TEXT_ROWS = ("tuned", "frozen")
 SOFTMAX = ("legal", "full")
 N_SCALING = 4
 
@@ -45,7 +46,12 @@ class ModelConfig:
     softmax: str = "legal"
     """What a cell's softmax runs over: its "legal" ids, or the "full" vocabulary, as stock models do."""
     embeddings: str = "normal"
-    """How the rows of audio codes start: "normal", or "codebooks": random projections of the codec's vectors."""
+    """How the rows of audio codes start: "normal", or "codebooks": random projections of the codec's vectors. With a
+    warm start also "mean" of the text rows, or "copy" of random ones; all are scaled to the text rows then."""
+    warm_start: str | None = None
+    """A text model (Hugging Face name or folder) or a run of hocket's to start from; it decides the dimensions."""
+    text_rows: str = "tuned"
+    """With a warm start: rows of text in embedding and head are "tuned", or "frozen" as they came."""
     dropout: float = 0.0
     """Share of the embedded input and of each block's output that is dropped in training; for small corpora."""
     attention: str = AUTO
@@ -61,7 +67,8 @@ class ModelConfig:
             if getattr(self, name) < 0:
                 raise InputError(f"model.{name} is {getattr(self, name)}, but must be at least 0")
         self._check_heads()
-        for name, choices in {"attention": [AUTO, *BACKENDS], "embeddings": EMBEDDINGS, "softmax": SOFTMAX}.items():
+        choices_of = {"attention": [AUTO, *BACKENDS], "embeddings": EMBEDDINGS, "softmax": SOFTMAX}
+        for name, choices in (choices_of | {"text_rows": TEXT_ROWS}).items():
             value = getattr(self, name)
             if value not in choices:
                 raise InputError(f'model.{name} has no choice "{value}"{did_you_mean(value, choices)}')
@@ -71,6 +78,9 @@ class ModelConfig:
             raise InputError(
                 f"model.rope_scaling has {len(self.rope_scaling)} numbers, but must have {N_SCALING} or none"
             )
+        for name, values in {"embeddings": ("mean", "copy"), "text_rows": ("frozen",)}.items():
+            if self.warm_start is None and getattr(self, name) in values:
+                raise InputError(f"model.{name}={getattr(self, name)} needs model.warm_start: there are no text rows")
 
     def _check_heads(self) -> None:
         if self.head_dim is None and self.dim % self.n_heads:

@@ -174,7 +174,8 @@ def open_source(source: str) -> TextModel | HocketModel:
     if folder.model_type not in FAMILIES:
         hint = "; hocket import-model makes a hocket model of it" if folder.model_type == "csm" else ""
         raise InputError(
-            f'{source} is a model of type "{folder.model_type}"; a warm start is possible from {", ".join(FAMILIES)}{hint}'
+            f'{source} is a model of type "{folder.model_type}"; '
+            f"a warm start is possible from {', '.join(FAMILIES)}{hint}"
         )
     transformers = importlib.import_module("transformers")  # here, since it takes two seconds
     try:
@@ -198,7 +199,7 @@ def complete(settings: Mapping[str, Any], dimensions: Mapping[str, Any], source:
                 f"model.{key} is {value}, but model.warm_start={source} has {dimensions[key]}: leave model.{key} out "
                 "(model=pretrained does)"
             )
-    return ModelConfig(**{**given, **dimensions})
+    return ModelConfig(**{**given, **dimensions, "warm_start": source})
 
 
 # --- what a text model's configuration means here --------------------------------------------------------------------

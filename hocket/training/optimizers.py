@@ -47,14 +47,19 @@ def build_optimizer(module: nn.Module, training: TrainingGroup) -> torch.optim.O
     by_muon = {name for name, p in named.items() if training.optimizer == "muon" and is_hidden_matrix(name, p)}
     rest = [p for name, p in named.items() if name not in by_muon]
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in rest if p.ndim >= 2], "weight_decay": training.weight_decay},
-        {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in rest if decays(p)], "weight_decay": training.weight_decay},
+        {"params": [p for p in rest if not decays(p)], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     betas = (training.beta1, training.beta2)
     if training.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=training.lr, betas=betas)
     return MuonAdamW([*_muon_groups(module, named, by_muon, training), *groups], lr=training.lr, betas=betas)
+
+
+def decays(parameter: Tensor) -> bool:
+    """Whether weight decay is meant for it: a matrix, and no table of which rows are frozen."""
+    return parameter.ndim >= 2 and not getattr(parameter, "frozen_rows", 0)
 
 
 def is_hidden_matrix(name: str, parameter: Tensor) -> bool:

@@ -4,8 +4,16 @@ from pathlib import Path
 
 import torch
 from transformers import (
-    LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config,
-    Qwen3ForCausalLM, SmolLM3Config, SmolLM3ForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    SmolLM3Config,
+    SmolLM3ForCausalLM,
 )  # fmt: skip
 
 from hocket.vocab import train_bpe
@@ -49,7 +57,7 @@ def make_stock(folder: Path, family: str, seed: int = 0, dtype: torch.dtype = to
     torch.manual_seed(seed)
     model = model_class(config_class(**SHAPE | changes)).eval()
     with torch.no_grad():
-        for name, weight in model.named_parameters():
+        for weight in model.parameters():
             weight.add_(torch.randn_like(weight) * (0.3 if weight.ndim == 1 else 0.1))
     model = model.to(dtype)
     model.save_pretrained(folder)

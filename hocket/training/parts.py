@@ -96,10 +96,12 @@ def _check_streams(layout: Layout, corpus: Corpus | Mixture) -> None:
     """Refuse a layout of streams that the corpus lacks, with how such a corpus is made."""
     for name in dict.fromkeys(leaf.ref.name for leaf in layout.leaves()):
         if name not in corpus.streams and name not in (TEXT, ALIGNED_TEXT):
-            how = "--stream semantic=UNITS" if name == "semantic" else "--channels with a name for each channel"
+            how = {MAIN: "default", "semantic": "--stream semantic=UNITS"}.get(
+                name, "--channels, a name for each channel"
+            )
             raise InputError(
                 f'the layout {layout} needs a stream "{name}", but the corpus "{corpus.folder}" has {_names(corpus)}: '
-                f"`hocket tokenize` makes streams by {how}"
+                f"`hocket tokenize` makes it by {how}"
             )
 
 

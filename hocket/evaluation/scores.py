@@ -12,7 +12,6 @@ Shapes: N steps, R rows, M cells, J legal ids of a cell, D width.
 
 import json
 import math
-from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,10 +25,9 @@ from hocket.evaluation.baselines import Baselines, fit_baselines
 from hocket.evaluation.runs import Run, open_corpus
 from hocket.interleave import written
 from hocket.model import Model, load_model
-from hocket.vocab.vocabulary import TEXT
+from hocket.training.bits import Nats, bits_per_second, structure_nats
 
 SCORES_FILE = "scores.json"
-Nats = dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,46 +157,37 @@ def measure_bits(
         given=model.given,
         missing=missing,
     )
-    code_nats, structure_nats, cells = _sum_nats(model, batches)
-    stream = model.main_stream
+    nats = _sum_nats(model, batches)
+    stream, n_levels = model.main_stream, model.layout.streams[model.main_stream]
     seconds = float(valid.lengths[stream].sum() / model.codec_identity.frame_rate)
-    levels = [code_nats[f"{stream}.{k}"] for k in range(model.layout.streams[stream])]
-    per_second = 1 / (math.log(2) * seconds)
+    per_second = bits_per_second(nats, stream, n_levels, seconds)
     bits = Bits(
-        audio=sum(levels) * per_second,
-        structure=sum(structure_nats.values()) * per_second,
-        text=code_nats.get(TEXT, 0.0) * per_second,
-        by_level=tuple(nats * per_second for nats in levels),
+        audio=per_second["audio"],
+        structure=per_second["structure"],
+        text=per_second.get("text", 0.0),
+        by_level=tuple(nats.codes(f"{stream}.{k}") / math.log(2) / seconds for k in range(n_levels)),
         seconds=seconds,
     )
-    losses = {block: (code_nats[block] + structure_nats[block]) / count for block, count in cells.items()}
+    losses = {block: nats.total[block] / count for block, count in nats.cells.items()}
     return bits, losses
 
 
-def _sum_nats(model: Model, batches: Iterable[Batch]) -> tuple[Nats, Nats, Counter[str]]:
-    """Nats of codes within their block, nats of the choice of block or marker, and cells: each by block."""
-    code_nats: Nats = defaultdict(float)
-    structure_nats: Nats = defaultdict(float)
-    cells: Counter[str] = Counter()
+def _sum_nats(model: Model, batches: Iterable[Batch]) -> Nats:
+    nats = Nats()
     for batch in batches:
         batch = batch.to(model.device)
-        x_ND = model.hidden(batch.ids_NR, batch.bounds)
+        x_ND = model.hidden(batch.ids_NR, batch.cu_seqlens)
         is_start_N = batch.is_start_N
         for index, legal in enumerate(model.head.legal_sets):
             step, row = ((batch.legal_NR == index) & ~is_start_N[:, None]).nonzero(as_tuple=True)
             if index == 0 or not len(step):
                 continue
-            block = model.vocabulary[legal.block]
             target_M = batch.ids_NR[step, row]
             logp_MJ = model.head.log_probabilities(x_ND[step - 1], index)
-            target_logp_M = logp_MJ.gather(1, legal.position(target_M)[:, None])[:, 0].double()
-            first = int(legal.position(torch.tensor([block.start]))[0])
-            block_logp_M = logp_MJ[:, first : first + block.size].logsumexp(1).double()
-            is_code_M = (target_M >= block.start) & (target_M < block.stop)
-            code_nats[legal.block] += float((block_logp_M - target_logp_M)[is_code_M].sum())
-            structure_nats[legal.block] -= float(torch.where(is_code_M, block_logp_M, target_logp_M).sum())
-            cells[legal.block] += len(step)
-    return code_nats, structure_nats, cells
+            nats.total[legal.block] -= float(logp_MJ.gather(1, legal.position(target_M)[:, None]).double().sum())
+            nats.structure[legal.block] += float(structure_nats(logp_MJ, target_M, legal, model.vocabulary).sum())
+            nats.cells[legal.block] += len(step)
+    return nats
 
 
 def beats_baselines(scores: Scores) -> tuple[int, bool]:

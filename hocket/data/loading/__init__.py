@@ -6,9 +6,9 @@ encoded once), `segments` cuts what is too long, `documents` makes batches of se
 """
 
 from hocket.data.loading.batch import Batch
-from hocket.data.loading.documents import Documents, Facts
+from hocket.data.loading.documents import Documents, Facts, Hide
 from hocket.data.loading.loader import PackedLoader, one_pass
 from hocket.data.loading.mixture import Mixture, parse_mixture
 from hocket.data.loading.packing import pack
 
-__all__ = ["Batch", "Documents", "Facts", "Mixture", "PackedLoader", "one_pass", "pack", "parse_mixture"]
+__all__ = ["Batch", "Documents", "Facts", "Hide", "Mixture", "PackedLoader", "one_pass", "pack", "parse_mixture"]

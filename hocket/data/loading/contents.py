@@ -41,8 +41,10 @@ class Contents:
         InputError: no corpus has a stream of the layout, or enough of its levels; spans of streams that have no words.
     """
 
-    def __init__(self, mixture: Mixture, layout: Layout, vocabulary: Vocabulary):
+    def __init__(self, mixture: Mixture, layout: Layout, vocabulary: Vocabulary, ended: Sequence[str] | None = None):
         self.mixture, self.layout, self.vocabulary = mixture, layout, vocabulary
+        self.closed = tuple(layout.streams) if ended is None else tuple(ended)
+        """The streams whose end stands in a document: not those that are predicted in place."""
         self.codes = [name for name in layout.streams if name not in (TEXT, ALIGNED_TEXT)]
         self._check_streams()
         self.parts = layout.span_nodes()[0].part_streams if layout.has_spans else ()
@@ -141,8 +143,10 @@ class Contents:
         return {name: lengths[name] for name in self.layout.streams}
 
     def ended(self, segments: "Segments") -> dict[str, np.ndarray]:
-        """Which segments hold the true end of each stream: bool [S]; none of a stream that the example lacks."""
-        return {name: segments.ends & self.present[name][segments.example] for name in self.layout.streams}
+        """Which segments hold the end of each stream: bool [S]; none of a stream that the example lacks, or that has
+        no end (`closed`)."""
+        present = self.present
+        return {n: segments.ends & present[n][segments.example] & (n in self.closed) for n in self.layout.streams}
 
     def n_units(self, segments: "Segments") -> np.ndarray:
         """Units of each segment that a span layout puts into one stream or another: int64 [S]."""

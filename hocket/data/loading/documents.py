@@ -13,7 +13,7 @@ Shapes: N grid steps of a micro-batch, R rows, S segments.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,13 +27,15 @@ from hocket.data.loading.mixture import Mixture
 from hocket.data.loading.packing import PACKINGS
 from hocket.data.loading.segments import Cutter, Segments
 from hocket.errors import InputError, did_you_mean
-from hocket.interleave import Layout, LossWeights
+from hocket.interleave import Layout, LossWeights, PlanBatch
 from hocket.vocab import Vocabulary
 from hocket.vocab.vocabulary import ALIGNED_TEXT, TEXT
 
 MISSING = ("refuse", "keep", "drop")
 FEWEST_STEPS = 2  # of a document: its start, and one that is predicted
 SHOWN = 3  # examples that a message names
+Hide = Callable[[Batch, PlanBatch, Sequence[int]], Batch]
+"""Hides codes of a batch that is laid out, from its plan and a number for each document that fixes what is drawn."""
 ADVICE = {
     "word times": "`hocket align SRC MANIFEST` finds them, then tokenise the manifest",
     "text": "put x.txt beside x.wav or a text into the manifest and tokenise again, or choose a layout of audio alone",
@@ -78,11 +80,13 @@ class Documents:
         context: the most steps of a document.
         weights: what each cell counts in the loss.
         given: streams, or levels of them, that are never predicted.
+        ended: streams whose end stands in a document; all unless given (what is predicted in place has none).
+        hide: hides codes of every batch, for what is predicted in place, and conditions that are dropped.
         long: "split" cuts what is longer than the context, "refuse" ends with a message.
         missing: "refuse", "keep" or "drop" examples that lack a stream of the layout.
         packing: "packed", "fixed" (packed, and filled up to the budget) or "padded" (side by side).
         budget: the most steps of a micro-batch; the context unless given.
-        seed: of random spans.
+        seed: of random spans and of what is hidden.
 
     Raises:
         InputError: the layout has streams that no corpus has, examples lack them, or are too long and cannot be cut.
@@ -97,6 +101,8 @@ class Documents:
         weights: LossWeights | None = None,
         given: Sequence[str] = (),
         *,
+        ended: Sequence[str] | None = None,
+        hide: Hide | None = None,
         long: str = "split",
         missing: str = "refuse",
         packing: str = "packed",
@@ -110,8 +116,8 @@ class Documents:
         self.layout, self.vocabulary, self.packing = layout, vocabulary, packing
         self._weights, self._given = weights or LossWeights(), tuple(given)
         self._weights.table(layout.legal_cells, tuple(layout.streams))  # refuses a stream that there is not
-        self._budget, self._seed = budget or context, seed
-        self._contents = Contents(self.mixture, layout, vocabulary)
+        self._budget, self._seed, self._hide = budget or context, seed, hide
+        self._contents = Contents(self.mixture, layout, vocabulary, ended)
         self.facts = Facts(n_examples=len(self.mixture))
         used = self._choose(missing)
         self.segments = Cutter(self._contents, layout, context, long).cut(used)
@@ -126,7 +132,7 @@ class Documents:
         return self.__dict__ | {"segments": None}
 
     def collate(self, numbers: np.ndarray, epochs: np.ndarray | int = 0) -> Batch:
-        """The segments of these numbers as a micro-batch; `epochs` draw random spans."""
+        """The segments of these numbers as a micro-batch; `epochs` draw what is random in them."""
         return self.lay_out(self.segments.take(numbers), np.broadcast_to(epochs, len(numbers)))
 
     def lay_out(self, segments: Segments, epochs: np.ndarray) -> Batch:
@@ -153,6 +159,8 @@ class Documents:
             budget=self._budget,
             n_left_out=n_left_out,
         )
+        if self._hide is not None:
+            batch = self._hide(batch, plan, self._seeds(segments, epochs, names))
         return self._shaped(batch, plan.cu_seqlens)
 
     def exact_steps(self, segments: Segments, epochs: np.ndarray) -> np.ndarray:
@@ -201,6 +209,8 @@ class Documents:
             batch.ids_NR = filler.index_copy(0, index, batch.ids_NR)
             batch.legal_NR = torch.zeros_like(filler).index_copy(0, index, batch.legal_NR)
             batch.weight_NR = torch.zeros(filler.shape).index_copy(0, index, batch.weight_NR)
+            if batch.target_NR is not None:
+                batch.target_NR = filler.index_copy(0, index, batch.target_NR)
             batch.n_padding = total - n_real
         batch.cu_seqlens = torch.from_numpy(pad_bounds(bounds, self._n_bounds))
         return batch
@@ -266,7 +276,7 @@ class Documents:
         for name, n_levels in self.layout.streams.items():
             counts = [(name, k) not in given and self._weights.of(name, k) > 0 for k in range(n_levels)]
             leaf = self.layout.leaders[name]
-            leads = counts[leaf.ref.start + leaf.leader] and self._weights.ends > 0
+            leads = counts[leaf.ref.start + leaf.leader] and self._weights.ends > 0 and name in self._contents.closed
             present = self._contents.present[name]
             found |= present & ((units.get(name, present) > 0) & any(counts) | leads)
         return found

@@ -19,7 +19,7 @@ import numpy as np
 
 from hocket.data.corpus import Corpus
 from hocket.data.loading.batch import Batch
-from hocket.data.loading.documents import Documents, Facts
+from hocket.data.loading.documents import Documents, Facts, Hide
 from hocket.data.loading.mixture import Mixture
 from hocket.data.loading.order import BUFFER, Order, Position, Window
 from hocket.data.loading.packing import bucket_steps, pack
@@ -39,10 +39,12 @@ class PackedLoader:
         layout, vocabulary: how codes become ids in a grid.
         batch_steps: budget of grid steps of a micro-batch; also bounds a document.
         context: longest document in steps.
-        seed: fixes the order, and random spans.
+        seed: fixes the order, random spans, and what is hidden.
         rank, world_size: which micro-batches of the global sequence are this process's.
         weights: what each cell counts in the loss.
         given: streams, or levels of them, that are never predicted.
+        ended: streams whose end stands in a document; all unless given.
+        hide: hides codes of every batch, drawn from the seed, the epoch and the example alone.
         workers: processes that make batches ahead; 0 makes each when it is asked for.
         buffer: documents that are packed together, at least.
         packing: "packed", "fixed" (packed and filled up to `batch_steps`), or "padded" (side by side, by length).
@@ -66,6 +68,8 @@ class PackedLoader:
         world_size: int = 1,
         weights: LossWeights | None = None,
         given: Sequence[str] = (),
+        ended: Sequence[str] | None = None,
+        hide: Hide | None = None,
         workers: int = 0,
         buffer: int = BUFFER,
         packing: str = "packed",
@@ -82,6 +86,8 @@ class PackedLoader:
             min(context, batch_steps),
             weights,
             given,
+            ended=ended,
+            hide=hide,
             long=long,
             missing=missing,
             packing=packing,
@@ -109,6 +115,8 @@ class PackedLoader:
             "missing": missing,
             "seed": seed,
         }
+        if ended is not None:
+            self._setting["ended"] = list(ended)
         self._go_to(self._order.start)
 
     @property
@@ -252,6 +260,8 @@ def one_pass(
     context: int,
     weights: LossWeights | None = None,
     given: Sequence[str] = (),
+    ended: Sequence[str] | None = None,
+    hide: Hide | None = None,
     packing: str = "packed",
     long: str = "split",
     missing: str = "refuse",
@@ -267,6 +277,8 @@ def one_pass(
         min(context, batch_steps),
         weights,
         given,
+        ended=ended,
+        hide=hide,
         long=long,
         missing=missing,
         packing=packing,

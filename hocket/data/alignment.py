@@ -16,17 +16,18 @@ Shapes: T samples.
 
 import json
 import os
-import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from difflib import SequenceMatcher
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from hocket.data.clips import BadAudio, Clip, Rejected, RemoteAudio
-from hocket.data.sources import is_manifest_of, open_source
+from hocket.data.sources import Source, is_manifest_of, open_source
+from hocket.data.word_matching import in_order, match_words, word_key
 from hocket.data.words import Word, join_words
 from hocket.errors import InputError
 
@@ -91,61 +92,44 @@ def align(
     """
     source, path = open_source(src), Path(dst)
     job = {"source": str(src), "model": str(model) if isinstance(model, str | Path) else "", "language": language}
-    kept = _start(path, job)
+    _refuse_place(path, job)
     hear = whisper(model, device) if isinstance(model, str | Path) else model
-    rows, rejected = list(kept.values()), []
-    with path.open("a", encoding="utf-8") as file:
-        for number, item in enumerate(source, start=1):
-            if isinstance(item, Rejected):
-                rejected.append(item)
-            elif item.id not in kept:
-                row = _row(item, path.parent, hear, language)
-                if isinstance(row, Rejected):
-                    rejected.append(row)
-                else:
-                    rows.append(_counts(row))
-                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    try:
+        with _alone(path):
+            return _Alignment(path, job, hear, language).run(source, on_progress or _ignore)
+    except OSError as error:
+        raise InputError(f'"{error.filename or path}" cannot be written: {error.strerror or error}') from error
+
+
+@dataclass(frozen=True)
+class _Alignment:
+    """A job under way."""
+
+    path: Path
+    job: dict[str, Any]
+    hear: Recogniser
+    language: str | None
+
+    def run(self, source: Source, on_progress: Callable[[int, int | None], object]) -> Aligned:
+        kept = _start(self.path, self.job)
+        rows, rejected = list(kept.values()), []
+        with self.path.open("a", encoding="utf-8") as file:
+            for number, item in enumerate(source, start=1):
+                made = _row(item, self.path.parent, self.hear, self.language) if _is_new(item, kept) else item
+                if isinstance(made, Rejected):
+                    rejected.append(made)
+                elif isinstance(made, dict):
+                    rows.append(_counts(made))
+                    file.write(json.dumps(made, ensure_ascii=False) + "\n")
                     file.flush()
-            if on_progress:
                 on_progress(number, source.n_clips)
-    n_words, n_matched = sum(row[0] for row in rows), sum(row[1] for row in rows)
-    result = Aligned(n_clips=len(rows), n_kept=len(kept), n_words=n_words, n_matched=n_matched, rejected=rejected)
-    _write_report(path, job | asdict(result) | {"matched": result.matched})
-    return result
+        return self._report(rows, rejected, len(kept))
 
-
-def match_words(text: str, heard: Sequence[Word], seconds: float) -> tuple[tuple[Word, ...], int, int]:
-    """The words of a text with the times of those heard; how many there are, and how many were heard as written.
-
-    `seconds`: the length of the clip, in which all times lie, in order. What has no letters (a dash) is no word to be
-    counted and takes no time.
-    """
-    heard = in_order(heard, seconds)
-    told = text.split()
-    keys, heard_keys = [_key(word) for word in told], [_key(word.text) for word in heard]
-    times: list[tuple[float, float]] = []
-    n_matched = 0
-    for kind, a, a_end, b, b_end in SequenceMatcher(None, keys, heard_keys, autojunk=False).get_opcodes():
-        if kind == "equal":
-            times += [(word.start, word.end) for word in heard[b:b_end]]
-            n_matched += sum(map(bool, keys[a:a_end]))
-        elif a < a_end:
-            before = heard[b - 1].end if b else 0.0
-            after = heard[b_end].start if b_end < len(heard) else seconds
-            span = (heard[b].start, heard[b_end - 1].end) if b < b_end else (before, after)
-            times += _shared(keys[a:a_end], *span)
-    words = [Word(text=word, start=start, end=end) for word, (start, end) in zip(told, times, strict=True)]
-    return in_order(words, seconds), sum(map(bool, keys)), n_matched
-
-
-def in_order(words: Sequence[Word], seconds: float) -> tuple[Word, ...]:
-    """The words with starts that never go back, inside the clip, to the millisecond."""
-    ordered, last = [], 0.0
-    for word in words:
-        last = min(max(word.start, last), seconds)
-        end = max(min(word.end, seconds), last)
-        ordered.append(replace(word, start=round(last, 3), end=round(end, 3)))
-    return tuple(ordered)
+    def _report(self, rows: Sequence[tuple[int, int]], rejected: list[Rejected], n_kept: int) -> Aligned:
+        n_words, n_matched = sum(row[0] for row in rows), sum(row[1] for row in rows)
+        result = Aligned(n_clips=len(rows), n_kept=n_kept, n_words=n_words, n_matched=n_matched, rejected=rejected)
+        _write_report(self.path, self.job | asdict(result) | {"matched": result.matched})
+        return result
 
 
 def whisper(model: str | Path, device: str = "cpu") -> Recogniser:
@@ -234,40 +218,51 @@ def _word_row(word: Word) -> dict[str, Any]:
     return row if word.stream == "audio" else row | {"stream": word.stream}
 
 
-def _key(word: str) -> str:
-    """What two spellings of a word have in common."""
-    return "".join(re.findall(r"\w+", word.casefold()))
-
-
-def _shared(keys: Sequence[str], start: float, end: float) -> Iterator[tuple[float, float]]:
-    """A stretch of time divided by letters."""
-    total = sum(map(len, keys)) or 1
-    length = max(end - start, 0.0)
-    done = 0
-    for key in keys:
-        yield start + length * done / total, start + length * (done + len(key)) / total
-        done += len(key)
-
-
 def _counts(row: dict[str, Any]) -> tuple[int, int]:
     """Words and matched words of a line whose clip came with text."""
     if "matched" not in row:
         return 0, 0
-    n_words = sum(1 for word in row["words"] if _key(word["text"]))
+    n_words = sum(1 for word in row["words"] if word_key(word["text"]))
     return n_words, round(row["matched"] * n_words)
 
 
-def _start(path: Path, job: dict[str, Any]) -> dict[str, tuple[int, int]]:
-    """The counts of the lines that are there, by id; a torn last line is taken away. Raises InputError."""
-    report = path.with_name(path.name + _REPORT_SUFFIX)
+def _is_new(item: Clip | Rejected, kept: Mapping[str, object]) -> TypeGuard[Clip]:
+    return isinstance(item, Clip) and item.id not in kept
+
+
+def _ignore(*args: object) -> None:
+    """What is called where the caller wants to hear nothing."""
+
+
+def _refuse_place(path: Path, job: dict[str, Any]) -> None:
+    """Raise InputError where the manifest cannot be `path`."""
     if path.is_dir():
         raise InputError(f'"{path}" is a folder; the manifest is a file')
     if path.absolute() == Path(job["source"]).absolute() or is_manifest_of(job["source"], path):
         raise InputError(f'"{path}" would take the place of the source "{job["source"]}": choose another name')
     if path.exists():
-        _refuse_other(path, report, job)
-        return _kept(path)
+        _refuse_other(path, path.with_name(path.name + _REPORT_SUFFIX), job)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Be the only job that writes this manifest; a job that was killed holds nothing. Raises InputError, OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    held = path.with_name(f".{path.name}.lock")
+    try:
+        with FileLock(held, timeout=0):
+            try:
+                yield
+            finally:
+                held.unlink(missing_ok=True)
+    except Timeout as error:
+        raise InputError(f'another job is writing "{path}": wait for its end or choose another name') from error
+
+
+def _start(path: Path, job: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    """The counts of the lines that are there, by id; a torn last line is taken away. Raises InputError."""
+    if path.exists():
+        return _kept(path)
     _write_report(path, job)
     return {}
 

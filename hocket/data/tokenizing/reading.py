@@ -113,7 +113,7 @@ class Reader:
         with _undisturbed():
             try:
                 return self._pool.submit(_prepare, item, *self._task)
-            except BrokenProcessPool:
+            except (BrokenProcessPool, EOFError, ConnectionError):  # a worker, or the server that forks them, is dead
                 self._pool = self._open()
                 return self._pool.submit(_prepare, item, *self._task)
 
@@ -208,8 +208,8 @@ def _undisturbed() -> Iterator[None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    if caught:
-        signal.raise_signal(caught[0])
+        if caught:
+            signal.raise_signal(caught[0])
 
 
 def _become_worker() -> None:

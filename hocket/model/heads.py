@@ -8,7 +8,7 @@ Shapes: M cells, N steps, R rows, D width, V ids of the vocabulary, J legal ids 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +18,12 @@ HEAD_STD = 0.25
 """Standard deviation of the logits at initialisation: the loss starts 0.03 nats above ln(J)."""
 
 
-@dataclass
-class LossParts:
-    """Sums over a micro-batch; the caller divides by the global weight."""
+class LossParts(NamedTuple):
+    """Sums over a micro-batch; the caller divides by the global weight.
+
+    A tuple, because DeepSpeed finds the tensors of a module's output in tuples and dicts only: it gathers the weights
+    again for the backward pass when these tensors are reached.
+    """
 
     total: Tensor  # scalar, sum of weight x cross-entropy in nats
     weight: Tensor  # scalar, sum of weights

@@ -22,6 +22,7 @@ DTYPES = ("float32", "bfloat16")
 OFFLOADS = ("none", "optimizer", "parameters")
 SCHEDULES = ("cosine", "wsd")
 OPTIMIZERS = ("adamw", "muon")
+MASK_SCHEDULES = ("cosine", "linear")
 TRACKERS = ("none", "trackio", "wandb")
 BUNDLED = "bundled"
 MOST_STEPS = 1 << 24
@@ -70,9 +71,9 @@ class InterleaveGroup:
     given: list[str] = field(default_factory=list)
     """Streams, or levels of them as "audio[:4]", that are never predicted."""
     objective: str = "next-token"
-    """What is learned: "next-token"."""
+    """What is learned: "next-token"; in place, "masked" (MaskGIT) or "levels" (VALL-E's second stage)."""
     attention: str = "causal"
-    """Which steps are seen: "causal"."""
+    """Which steps are seen: "causal" or "bidirectional"."""
     head: str = "parallel"
     """How the rows of a step are predicted: "parallel"."""
     stages: list[Any] = field(default_factory=list)
@@ -179,6 +180,17 @@ class TrainingGroup:
     """Loss weight of the pads of aligned text."""
     end_weight: float = 1.0
     """Loss weight of ends of streams."""
+    mask_schedule: str = "cosine"
+    """Objective "masked": share of frames that are masked, "cosine" (cos(u pi/2), MaskGIT) or "linear" (uniform)."""
+    mask_span: int = 1
+    """Objective "masked": frames that are masked together; MAGNeT takes 3."""
+    mask_prompt: float = 1.0
+    """Objectives "masked" and "levels": how often a random share of the first frames is shown at all levels, as a
+    prompt; MAGNeT takes 0."""
+    condition_dropout: float = 0.0
+    """Share of the documents whose conditions are replaced by <null>, for classifier-free guidance."""
+    condition_streams: list[str] = field(default_factory=list)
+    """The conditions that are dropped; all streams that are given whole unless named."""
     dtype: str = "float32"
     """"float32" or "bfloat16" arithmetic; master weights are float32 in both."""
     seed: int = 0
@@ -227,6 +239,11 @@ class TrainingGroup:
         self.loss_weights()
         if not self.clip > 0:
             raise InputError(f"training.clip is {self.clip}, but must be above 0")
+        _at_least(self, "training", "mask_span", 1)
+        for key in ("mask_prompt", "condition_dropout"):
+            if not 0 <= getattr(self, key) <= 1:
+                raise InputError(f"training.{key} is {getattr(self, key)}, but must be from 0 to 1")
+        _one_of(self, "training", "mask_schedule", MASK_SCHEDULES)
         _one_of(self, "training", "engine", ENGINES)
         _one_of(self, "training", "dtype", DTYPES)
         _one_of(self, "training", "schedule", SCHEDULES)

@@ -19,7 +19,7 @@ from hocket.training.config import BUNDLED, InterleaveGroup, Recipe
 from hocket.training.engine import Engine
 from hocket.vocab import ALIGNED_TEXT, TEXT, TextTokenizer, Vocabulary, load_tokenizer, train_bpe
 
-TRAINABLE = {"objective": "next-token", "attention": "causal", "head": "parallel"}
+TRAINABLE = {"head": "parallel"}
 BUNDLED_CORPUS = "bundled-corpus"
 """Folder beside the runs that holds the packaged speech, tokenised."""
 
@@ -113,8 +113,8 @@ def find_stage(group: InterleaveGroup, levels: Levels = None, frame_rates: Frame
     """The layout of a recipe, with how it is to be learned.
 
     Raises:
-        InputError: there is no such layout or stage; or it needs an objective, an attention or a head that the training
-            room lacks.
+        InputError: there is no such layout or stage; it needs a head that the training room lacks; or its attention
+            would see what it predicts.
     """
     if not group.stages and "(" not in group.layout:
         scheme = load_scheme(group.layout, levels, frame_rates)
@@ -133,6 +133,11 @@ def find_stage(group: InterleaveGroup, levels: Levels = None, frame_rates: Frame
                 f'the layout wants {key} "{getattr(stage, key)}", which cannot be trained yet: '
                 f"add {named}interleave.{key}={known} to train it so, or choose another layout"
             )
+    if stage.attention == "bidirectional" and not stage.in_place:
+        raise InputError(
+            'the layout wants attention "bidirectional" and objective "next-token", so that every step would see what '
+            f"it predicts: add {named}interleave.objective=masked, or interleave.attention=causal"
+        )
     return stage
 
 

@@ -19,6 +19,7 @@ from hocket.training.ema import AVERAGE_FILE, WeightAverage, check_average
 from hocket.training.engine import Engine
 from hocket.training.loop import Callback, Loop
 from hocket.training.metrics import MetricsFiles, read_rows
+from hocket.training.objectives import build_objective, loading_options
 from hocket.training.parts import build_model, find_stage, open_corpus
 from hocket.training.recipes import load_recipe
 
@@ -185,7 +186,7 @@ class _Training:
             rank=self.engine.rank,
             world_size=self.engine.world_size,
             weights=self.recipe.training.loss_weights(),
-            given=self.model.given,
+            **self._hiding(learning=True),
         )
 
     def _one_pass(self, corpus: Mixture) -> Iterator[Batch]:
@@ -196,7 +197,13 @@ class _Training:
             **self.recipe.data.options(),
             context=self.recipe.model.context,
             weights=self.recipe.training.loss_weights(),
-            given=self.model.given,
+            **self._hiding(learning=False),
+        )
+
+    def _hiding(self, learning: bool) -> dict[str, Any]:
+        stage = self.model.stage
+        return loading_options(
+            stage, build_objective(stage, self.model.vocabulary, self.recipe.training, learning=learning)
         )
 
     def _greet(self, step: int) -> None:

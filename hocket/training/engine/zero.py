@@ -26,6 +26,8 @@ from hocket.training.engine.environment import ALONE
 from hocket.training.saving import Write, to_host
 
 BUCKET_ELEMENTS = 20_000_000
+WHOLE_ELEMENTS = 10_000
+"""At stage 3, smaller weights (gains, biases) stay whole everywhere."""
 TAG = "deepspeed"
 CONVERT_WORKERS = 4
 
@@ -40,7 +42,12 @@ def deepspeed_config(training: TrainingGroup) -> tuple[dict[str, Any], list[str]
     if half and stage == 0:
         stage = 1
         notes.append("bfloat16 needs ZeRO stage 1: training.zero_stage=0 has no effect")
-    zero = {"stage": stage, "reduce_bucket_size": BUCKET_ELEMENTS, "allgather_bucket_size": BUCKET_ELEMENTS}
+    zero: dict[str, Any] = {
+        "stage": stage,
+        "reduce_bucket_size": BUCKET_ELEMENTS,
+        "allgather_bucket_size": BUCKET_ELEMENTS,
+        "stage3_param_persistence_threshold": WHOLE_ELEMENTS,
+    }
     if training.offload != "none":
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
     if training.offload == "parameters":

@@ -24,6 +24,7 @@ from hocket.interleave.parse import (
 )
 from hocket.interleave.plan import Plan
 from hocket.interleave.registry import register, source_of
+from hocket.interleave.rows import PredictedRows, find_rows
 from hocket.interleave.stream import StreamRef
 from hocket.interleave.svg import draw_stages_svg, draw_svg
 from hocket.interleave.transforms import align_text, deduplicate, reduplicate, unalign_text
@@ -45,6 +46,7 @@ __all__ = [
     "Parallel",
     "Plan",
     "PlanBatch",
+    "PredictedRows",
     "Repeat",
     "Scheme",
     "Stack",
@@ -58,6 +60,7 @@ __all__ = [
     "draw_stages_svg",
     "draw_svg",
     "draw_text",
+    "find_rows",
     "layout_names",
     "load_layout",
     "load_scheme",

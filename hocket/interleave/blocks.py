@@ -22,7 +22,7 @@ def check_blocks(layout: Layout, vocabulary: Vocabulary) -> None:
     """
     for token in layout.symbols:
         vocabulary.id(token)
-    n_frames = _frames_to_see(layout)
+    n_frames = frames_to_see(layout)
     lengths = dict.fromkeys(layout.streams, n_frames)
     by_spans = [name for node in layout.span_nodes() for name in node.part_streams]
     spans = dict.fromkeys(by_spans, (0, n_frames // 2, n_frames)) or None
@@ -48,7 +48,7 @@ def check_blocks(layout: Layout, vocabulary: Vocabulary) -> None:
         )
 
 
-def _frames_to_see(layout: Layout) -> int:
+def frames_to_see(layout: Layout) -> int:
     """Frames of each stream that bring all rows live at one step: more than the steps of a period and its delays."""
     n_period = min(layout.period, MOST)
     return min(FEWEST + int(layout.count_steps(dict.fromkeys(layout.streams, n_period))), MOST)

@@ -2,7 +2,7 @@
 
 import sys
 
-from benchmarks import attention, codecs, generation, imports, loader, patterns
+from benchmarks import attention, codecs, generation, imports, loader, patterns, training
 
 ALL = {
     "attention": attention.main,
@@ -11,6 +11,7 @@ ALL = {
     "imports": imports.main,
     "loader": loader.main,
     "patterns": patterns.main,
+    "training": training.main,
 }
 
 

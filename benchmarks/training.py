@@ -1,8 +1,8 @@
 """Training steps: tokens a second beside transformers' Llama on the same ids, and packed beside padded batches.
 
 Llama and hocket have the same dimensions, the same number of layers, ids (a flat layout of 8 levels in one id space),
-documents (4 of 512 steps, no padding), precision, threads and optimizer (AdamW). One step is forward, loss, backward and
-update. hocket's softmax runs over a cell's legal ids, Llama's over all; the row "full softmax" has hocket do the same.
+documents (4 of 512 steps, no padding), precision, threads and optimizer (AdamW). One step is forward, loss, backward
+and update. hocket's softmax runs over a cell's legal ids, Llama's over all; the row "full softmax" has hocket do the same.
 What the interval softmax saves grows with the codec: 8 x 2,048 codes (Mimi) beside 8 x 1,024.
 
 Packed against padded: documents with the lengths of LibriSpeech in a parallel layout, the same documents in both;

@@ -9,6 +9,22 @@ EMBEDDINGS = ("normal", "codebooks", "mean", "copy")
 TEXT_ROWS = ("tuned", "frozen")
 SOFTMAX = ("legal", "full")
 N_SCALING = 4
+SHAPE_KEYS = (
+    "dim",
+    "n_layers",
+    "n_heads",
+    "head_dim",
+    "n_kv_heads",
+    "ffn_dim",
+    "rope_theta",
+    "rope_scaling",
+    "no_rope_every",
+    "norm_eps",
+    "qk_norm",
+    "bias",
+    "window",
+)
+"""Settings that a warm start takes from its source."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +94,8 @@ class ModelConfig:
             raise InputError(
                 f"model.rope_scaling has {len(self.rope_scaling)} numbers, but must have {N_SCALING} or none"
             )
+        if self.warm_start == "":
+            raise InputError("model.warm_start has no value yet: add model.warm_start=NAME_OR_FOLDER of a text model")
         for name, values in {"embeddings": ("mean", "copy"), "text_rows": ("frozen",)}.items():
             if self.warm_start is None and getattr(self, name) in values:
                 raise InputError(f"model.{name}={getattr(self, name)} needs model.warm_start: there are no text rows")

@@ -37,18 +37,13 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 
 from hocket.errors import InputError
-from hocket.model.config import ModelConfig
+from hocket.model.config import SHAPE_KEYS, ModelConfig
 from hocket.model.heads import HEAD_STD, ParallelHead
 from hocket.model.model import Model, load_model
 from hocket.model.stock import StockFolder, fill, trunk_slots
 from hocket.vocab import TextTokenizer, Vocabulary, load_tokenizer
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
-SHAPE_KEYS = (
-    "dim", "n_layers", "n_heads", "head_dim", "n_kv_heads", "ffn_dim", "rope_theta", "rope_scaling", "no_rope_every",
-    "norm_eps", "qk_norm", "bias", "window",
-)  # fmt: skip
-"""Settings of a `ModelConfig` that the source decides."""
 IGNORED = "rotary_emb.inv_freq"
 """Old checkpoints store it; it follows from the configuration."""
 CHUNK = 4096

@@ -16,6 +16,7 @@ from hocket.data.loading.segments import LONG
 from hocket.errors import InputError, did_you_mean
 from hocket.interleave import LossWeights
 from hocket.model import ModelConfig
+from hocket.model.config import SHAPE_KEYS
 
 ENGINES = ("auto", "deepspeed", "accelerate")
 DTYPES = ("float32", "bfloat16")
@@ -89,10 +90,22 @@ if TYPE_CHECKING:
 else:  # the fields of ModelConfig, which also checks them, in a class that is not frozen: see above
     ModelGroup = make_dataclass(
         "ModelGroup",
-        [(f.name, f.type, field(default=f.default, default_factory=f.default_factory)) for f in fields(ModelConfig)],
+        [
+            (f.name, f.type | None, field(default=None))  # not given: the warm start's, or the default's
+            if f.name in SHAPE_KEYS
+            else (f.name, f.type, field(default=f.default, default_factory=f.default_factory))
+            for f in fields(ModelConfig)
+        ],
         kw_only=True,
-        namespace={"__post_init__": lambda self: ModelConfig(**asdict(self))},
+        namespace={"__post_init__": lambda self: _complete(self)},
     )
+
+
+def _complete(model: ModelGroup) -> ModelConfig:
+    """What is given with the defaults of the rest, checked; dimensions of a warm start are checked with its source."""
+    unknown = SHAPE_KEYS if model.warm_start else ()
+    given = {key: value for key, value in asdict(model).items() if value is not None and key not in unknown}
+    return ModelConfig(**given)
 
 
 @dataclass(kw_only=True)
@@ -300,6 +313,12 @@ class Recipe:
     data: DataGroup = field(default_factory=DataGroup)
     training: TrainingGroup = field(default_factory=TrainingGroup)
     inference: InferenceGroup = field(default_factory=InferenceGroup)
+
+    def __post_init__(self) -> None:
+        if self.model.warm_start is None:
+            complete = _complete(self.model)
+            for key in SHAPE_KEYS:
+                setattr(self.model, key, getattr(complete, key))
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain dict, as config.yaml holds it."""

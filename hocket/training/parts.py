@@ -14,6 +14,7 @@ from hocket.interleave.parse import Levels
 from hocket.interleave.stream import FrameRates
 from hocket.model import Model, ModelConfig
 from hocket.model.model import MAIN, main_stream
+from hocket.model.warm_start import HocketModel, TextModel, open_source
 from hocket.progress import ProgressBar
 from hocket.training.config import BUNDLED, InterleaveGroup, Recipe
 from hocket.training.engine import Engine
@@ -68,20 +69,15 @@ def build_model(recipe: Recipe, corpus: Corpus | Mixture) -> Model:
     stage = find_stage(recipe.interleave, levels, rates | aligned)
     layout = stage.layout
     used = {name: streams[name] for name in layout.streams if name in streams}
-    text = _text_tokenizer(recipe, corpus, layout) if {TEXT, ALIGNED_TEXT} & set(layout.streams) else None
-    vocabulary = Vocabulary.build(
-        text,
-        {name: identity.codebook_sizes for name, identity in used.items()},
-        {name: identity.fingerprint for name, identity in used.items()},
-        tokens=_token_groups(layout),
-    )
+    start = open_source(recipe.model.warm_start) if recipe.model.warm_start else None
+    vocabulary = _vocabulary(recipe, corpus, layout, used, start)
     main = main_stream(used)
     if main is None:
         raise InputError(f"the layout {layout} places no codes of the corpus {corpus.folder} ({_names(corpus)})")
     source = (recipe.codec.name if main == MAIN else None) or used[main].name
-    config = ModelConfig(**asdict(recipe.model))
+    config = start.complete(asdict(recipe.model)) if start else ModelConfig(**asdict(recipe.model))
     codebooks = load_codec(source).codebooks if config.embeddings == "codebooks" else None
-    return Model.build(
+    model = Model.build(
         config,
         vocabulary,
         stage,
@@ -90,6 +86,27 @@ def build_model(recipe: Recipe, corpus: Corpus | Mixture) -> Model:
         codebooks={name: codebooks for name in used if used[name] == used[main]} if codebooks else None,
         seed=recipe.training.seed,
     )
+    if start:
+        start.start(model, recipe.training.seed)
+    return model
+
+
+def _vocabulary(
+    recipe: Recipe,
+    corpus: Corpus | Mixture,
+    layout: Layout,
+    used: dict[str, CodecIdentity],
+    start: TextModel | HocketModel | None,
+) -> Vocabulary:
+    """The id space of the streams that the layout places; with a warm start, text is its source's."""
+    codecs = {name: identity.fingerprint for name, identity in used.items()}
+    if isinstance(start, HocketModel):
+        return start.vocabulary(codecs)
+    text = rows = None
+    if {TEXT, ALIGNED_TEXT} & set(layout.streams):
+        text, rows = _text_tokenizer(recipe, corpus, layout, start), start.rows if start else None
+    sizes = {name: identity.codebook_sizes for name, identity in used.items()}
+    return Vocabulary.build(text, sizes, codecs, text_rows=rows, tokens=_token_groups(layout))
 
 
 def _check_streams(layout: Layout, corpus: Corpus | Mixture) -> None:
@@ -162,7 +179,14 @@ def _token_groups(layout: Layout) -> dict[str, list[str]]:
     return groups
 
 
-def _text_tokenizer(recipe: Recipe, corpus: Corpus | Mixture, layout: Layout) -> TextTokenizer:
+def _text_tokenizer(recipe: Recipe, corpus: Corpus | Mixture, layout: Layout, start: TextModel | None) -> TextTokenizer:
+    if start:
+        if recipe.vocab.text_tokenizer is not None:
+            raise InputError(
+                f"vocab.text_tokenizer={recipe.vocab.text_tokenizer} is not the tokenizer of "
+                f"model.warm_start={start.source}, whose own is taken: leave it out"
+            )
+        return start.tokenizer()
     if recipe.vocab.text_tokenizer is not None:
         return load_tokenizer(recipe.vocab.text_tokenizer)
     if recipe.vocab.text_size == 0:

@@ -1,6 +1,8 @@
 """Flat models as stock checkpoints: transformers loads them, with equal logits and equal greedy choices."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from hocket.errors import InputError
 from hocket.interleave import Stage, load_layout
 from hocket.model import Model
 from hocket.model.export import export_model
-from hocket.model.warm_start import open_source
+from hocket.model.warm_start import TextModel, open_source
 from hocket.vocab import Vocabulary
 from tests.conftest import CODES, random_document
 
@@ -38,6 +40,10 @@ def shake(model: Model) -> Model:
     return model
 
 
+def load(folder: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(folder)
+
+
 def one_level(make_model, identity) -> Model:
     plain, units = make_model("Flatten(audio)"), identity.with_levels(1)
     vocabulary = Vocabulary.build(plain.vocabulary.text, {"audio": units.codebook_sizes})
@@ -53,7 +59,7 @@ def logits_of(model: Model, ids_T: torch.Tensor) -> torch.Tensor:
 def test_transformers_gives_equal_logits_over_the_whole_vocabulary(shape, make_model, tmp_path):
     model = shake(make_model("Flatten(audio)", softmax="full", **SHAPES[shape]))
     facts = export_model(model, tmp_path / "hf")
-    stock = AutoModelForCausalLM.from_pretrained(tmp_path / "hf")
+    stock = load(tmp_path / "hf")
     assert type(stock).__name__ == facts.architecture
     assert type(stock).__name__.lower().startswith(shape.split(",")[0].split()[0])
     assert facts.n_parameters >= model.n_parameters
@@ -69,7 +75,7 @@ def test_transformers_gives_equal_logits_over_the_whole_vocabulary(shape, make_m
 def test_greedy_generation_is_ours(expression, make_model, tmp_path):
     model = shake(make_model(expression, softmax="full"))
     facts = export_model(model, tmp_path / "hf")
-    stock = AutoModelForCausalLM.from_pretrained(tmp_path / "hf")
+    stock = load(tmp_path / "hf")
     ids = random_document(model, 3)[0][:5, 0]
     made = stock.generate(ids[None], do_sample=False, max_new_tokens=30)[0]
     ours, ends = ids, {model.vocabulary.id(name) for name in facts.eos}
@@ -87,7 +93,7 @@ def test_one_legal_set_is_kept_by_suppression(make_model, identity, tmp_path):
     facts = export_model(model, tmp_path / "hf")
     assert facts.n_suppressed == model.vocabulary.size - CODES - 1
     assert facts.restricted
-    stock = AutoModelForCausalLM.from_pretrained(tmp_path / "hf")
+    stock = load(tmp_path / "hf")
     start = torch.tensor([[model.vocabulary.id("<bos>")]])
     made = stock.generate(start, do_sample=False, max_new_tokens=40)[0]
     legal = model.head.legal_sets[1]
@@ -117,7 +123,7 @@ def test_the_tokenizer_belongs_to_the_checkpoint(make_model, tmp_path):
     assert ids[0] == tokenizer.bos_token_id == model.vocabulary.id("<bos>")
     assert tokenizer.eos_token_id == model.vocabulary.id("<end.audio>")
     assert tokenizer.pad_token_id == model.vocabulary.id("<none>")
-    assert AutoModelForCausalLM.from_pretrained(tmp_path / "hf").dtype == torch.bfloat16
+    assert load(tmp_path / "hf").dtype == torch.bfloat16
     assert (
         json.loads((tmp_path / "hf" / "generation_config.json").read_text())["eos_token_id"] == tokenizer.eos_token_id
     )
@@ -128,6 +134,7 @@ def test_an_export_can_be_started_from(make_model, tmp_path):
     model = shake(make_model("Flatten(audio)", softmax="full", bias=True))
     export_model(model, tmp_path / "hf")
     source = open_source(str(tmp_path / "hf"))
+    assert isinstance(source, TextModel)
     assert source.complete({"context": model.config.context}).bias
     assert source.rows == model.vocabulary.size
     assert source.tokenizer().size == model.vocabulary.size

@@ -8,7 +8,8 @@ import torch
 from hocket.errors import InputError
 from hocket.interleave import load_layout
 from hocket.model import Model, ModelConfig
-from hocket.model.warm_start import SHAPE_KEYS, open_source
+from hocket.model.config import SHAPE_KEYS
+from hocket.model.warm_start import TextModel, open_source
 from hocket.training.config import TrainingGroup
 from hocket.training.optimizers import build_optimizer
 from hocket.vocab import Vocabulary
@@ -22,6 +23,7 @@ TEXT_AND_AUDIO = "Concat(Text(text), Flatten(audio))"
 def warm(folder, identity, expression=TEXT_AND_AUDIO, codebooks=None, **settings) -> Model:
     """What a recipe with model.warm_start builds."""
     source = open_source(str(folder))
+    assert isinstance(source, TextModel)
     config = source.complete(SETTINGS | settings)
     layout = load_layout(expression, levels=identity.levels)
     text = source.tokenizer() if "text" in layout.streams else None
@@ -119,7 +121,6 @@ def test_a_warm_start_is_healthy(tmp_path, identity):
     """Codes are as likely as each other at first, whatever the scale of the source's last norm."""
     make_stock(tmp_path, "qwen3")
     model = warm(tmp_path, identity)
-    model.decoder.norm.weight *= 1
     hidden = model.hidden(torch.arange(60)[:, None], [0, 60])
     block = model.vocabulary["audio.0"]
     logits = hidden @ model.head.weight[block.start : block.stop].T

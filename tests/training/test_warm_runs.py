@@ -1,0 +1,57 @@
+"""Runs that start from a text model: dimensions and tokenizer are its own, a resumed run needs it no more."""
+
+import shutil
+
+import pytest
+import torch
+
+from hocket.errors import InputError
+from hocket.model import load_model
+from hocket.training import run_recipe
+from hocket.training.recipes import load_recipe
+from tests.model.stock_models import ROWS, make_stock
+
+START = [
+    "codec=corpus", "model=pretrained", "model.context=96", "interleave=tts-delay", "training.engine=accelerate",
+    "training.steps=2", "training.save_every=2", "training.tensorboard=false", "data.batch_steps=96",
+]  # fmt: skip
+
+
+def overrides(corpus, stock, output, *further) -> list[str]:
+    return [*START, f"data.corpus={corpus}", f"model.warm_start={stock}", f"output={output}", *further]
+
+
+def test_a_run_starts_from_a_text_model_and_goes_on_without_it(corpus_folder, tmp_path):
+    make_stock(tmp_path / "stock", "qwen3", head_dim=16)
+    run_recipe("tiny", overrides(corpus_folder, tmp_path / "stock", tmp_path / "run"))
+    model = load_model(tmp_path / "run")
+    assert model.vocabulary.text_rows == ROWS
+    assert (model.config.dim, model.config.n_layers, model.config.head_dim) == (32, 4, 16)
+    shutil.rmtree(tmp_path / "stock")
+    again = overrides(corpus_folder, tmp_path / "stock", tmp_path / "run", "training.steps=3")
+    assert run_recipe("tiny", again).steps == 3
+
+
+def test_a_run_goes_on_from_another_model_of_ours(corpus_folder, tmp_path):
+    make_stock(tmp_path / "stock", "qwen3")
+    run_recipe("tiny", overrides(corpus_folder, tmp_path / "stock", tmp_path / "first"))
+    further = ["training.lr=0", "training.steps=1"]
+    run_recipe("tiny", overrides(corpus_folder, tmp_path / "first", tmp_path / "second", *further))
+    first, second = load_model(tmp_path / "first"), load_model(tmp_path / "second")
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert second.vocabulary.fingerprint == first.vocabulary.fingerprint
+
+
+def test_what_contradicts_the_source_is_refused(corpus_folder, make_model, tmp_path):
+    make_stock(tmp_path / "stock", "llama")
+    for change, sentence in {
+        "model.dim=48": r"model.dim is 48, but model.warm_start=.* has 32",
+        "vocab.text_tokenizer=x.json": r"vocab.text_tokenizer=x.json is not the tokenizer of",
+    }.items():
+        with pytest.raises(InputError, match=sentence):
+            run_recipe("tiny", overrides(corpus_folder, tmp_path / "stock", tmp_path / "run", change))
+    with pytest.raises(InputError, match=r"model.warm_start has no value yet"):
+        load_recipe("tiny", ["model=pretrained"])
+    make_model("Delay(audio)").save(tmp_path / "ours")
+    with pytest.raises(InputError, match=r'the corpus has stream "audio" of a codec .*; .*ours has it of a codec'):
+        run_recipe("tiny", overrides(corpus_folder, tmp_path / "ours", tmp_path / "run"))

@@ -1,6 +1,6 @@
 """The shape of a decoder."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hocket.errors import InputError, did_you_mean
 from hocket.model.attention import AUTO, BACKENDS
@@ -8,6 +8,7 @@ from hocket.model.attention import AUTO, BACKENDS
 EMBEDDINGS = ("normal", "codebooks", "mean", "copy")
 TEXT_ROWS = ("tuned", "frozen")
 SOFTMAX = ("legal", "full")
+DEPTH_WEIGHTS = ("shared", "rows")
 N_SCALING = 4
 SHAPE_KEYS = (
     "dim",
@@ -74,6 +75,26 @@ class ModelConfig:
     """Attention backend: "sdpa", "varlen", "flash_attn", "flex", or "auto": varlen where it can run, else sdpa."""
     checkpointing: bool = False
     """Compute the insides of blocks again in the backward pass instead of keeping them: slower, less memory."""
+    depth_dim: int = 128
+    """Width of a depth head (`interleave.head=depth`); this and what follows are of no account without one."""
+    depth_layers: int = 4
+    """Its transformer blocks."""
+    depth_heads: int = 4
+    """Its query heads."""
+    depth_head_dim: int | None = None
+    """Width of one of them; depth_dim / depth_heads unless given."""
+    depth_kv_heads: int = 4
+    """Its key and value heads."""
+    depth_ffn_dim: int = 384
+    """Inner width of its SwiGLU."""
+    depth_rope_theta: float = 10000.0
+    """Base of its rotary positions, which count rows."""
+    depth_rope_scaling: list[float] = field(default_factory=list)
+    """Its stretched rotary positions, as `rope_scaling`."""
+    depth_weights: str = "shared"
+    """"shared": one set of weights for all rows, as in CSM; "rows": a set for each, as in Moshi."""
+    depth_fraction: float = 1.0
+    """Share of the steps that a depth head is trained on, drawn anew for each batch; CSM takes 1/16, 0.0625."""
 
     def __post_init__(self) -> None:
         for name, least in {"dim": 1, "n_layers": 1, "n_heads": 1, "n_kv_heads": 1, "ffn_dim": 1, "context": 2}.items():
@@ -84,6 +105,7 @@ class ModelConfig:
                 raise InputError(f"model.{name} is {getattr(self, name)}, but must be at least 0")
         self._check_heads()
         choices_of = {"attention": [AUTO, *BACKENDS], "embeddings": EMBEDDINGS, "softmax": SOFTMAX}
+        choices_of["depth_weights"] = DEPTH_WEIGHTS
         for name, choices in (choices_of | {"text_rows": TEXT_ROWS}).items():
             value = getattr(self, name)
             if value not in choices:
@@ -94,6 +116,7 @@ class ModelConfig:
             raise InputError(
                 f"model.rope_scaling has {len(self.rope_scaling)} numbers, but must have {N_SCALING} or none"
             )
+        self.check_depth()
         if self.warm_start == "":
             raise InputError("model.warm_start has no value yet: add model.warm_start=NAME_OR_FOLDER of a text model")
         for name, values in {"embeddings": ("mean", "copy"), "text_rows": ("frozen",)}.items():
@@ -110,6 +133,48 @@ class ModelConfig:
             raise InputError(
                 f"model.n_heads is {self.n_heads}, but must be a multiple of model.n_kv_heads, {self.n_kv_heads}"
             )
+
+    def check_depth(self) -> None:
+        """Refuse an impossible shape of a depth head."""
+        for name in ("dim", "layers", "heads", "kv_heads", "ffn_dim"):
+            value = getattr(self, f"depth_{name}")
+            if value < 1:
+                raise InputError(f"model.depth_{name} is {value}, but must be at least 1")
+        if self.depth_head_dim is None and self.depth_dim % self.depth_heads:
+            raise InputError(
+                f"model.depth_dim is {self.depth_dim}, but must be a multiple of model.depth_heads, {self.depth_heads}"
+            )
+        width = self.depth_head_dim or self.depth_dim // self.depth_heads
+        if width < 2 or width % 2:
+            raise InputError(f"model.depth_dim / model.depth_heads is {width}, but rotary needs an even width")
+        if self.depth_heads % self.depth_kv_heads:
+            raise InputError(
+                f"model.depth_heads is {self.depth_heads}, but must be a multiple of model.depth_kv_heads, "
+                f"{self.depth_kv_heads}"
+            )
+        if not 0 < self.depth_fraction <= 1:
+            raise InputError(f"model.depth_fraction is {self.depth_fraction}, but must be above 0 and at most 1")
+        if len(self.depth_rope_scaling) not in (0, N_SCALING):
+            raise InputError(
+                f"model.depth_rope_scaling has {len(self.depth_rope_scaling)} numbers, but must have {N_SCALING} or none"
+            )
+
+    def depth(self, n_rows: int) -> "ModelConfig":
+        """The shape of a depth head over `n_rows` rows, as of a decoder whose steps are rows."""
+        return replace(
+            self,
+            dim=self.depth_dim,
+            n_layers=self.depth_layers,
+            n_heads=self.depth_heads,
+            head_dim=self.depth_head_dim,
+            n_kv_heads=self.depth_kv_heads,
+            ffn_dim=self.depth_ffn_dim,
+            rope_theta=self.depth_rope_theta,
+            rope_scaling=self.depth_rope_scaling,
+            no_rope_every=0,
+            context=max(n_rows, 2),
+            window=0,
+        )
 
     @property
     def head_width(self) -> int:

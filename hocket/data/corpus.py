@@ -67,6 +67,10 @@ class _Shards:
         for card in cards:
             _check_size(folder, card)
 
+    @property
+    def n_rows(self) -> int:
+        return int(self.first_row[-1])
+
     def __len__(self) -> int:
         return len(self._cards)
 
@@ -108,8 +112,12 @@ class Corpus(Sequence[Example]):
             raise InputError(f'the corpus "{folder}" is of {name_codec(card.codec)}, not of {name_codec(codec)}')
         local = Path(place.root) if place.is_local else _copy(place, card)
         wanted = {AUDIO: levels} if isinstance(levels, int) else dict(levels or {})
+        shards = _Shards(local, card.shards)
+        if shards.n_rows != card.n_examples:
+            state = f"its card counts {card.n_examples:,} examples and {shards.n_rows:,} rows of shards"
+            raise InputError(f'the corpus "{folder}" is damaged: {state}')
         rows_N = np.arange(card.n_examples, dtype=np.int32)
-        return cls(local, card, _Shards(local, card.shards), rows_N, _cut(card, wanted, place.name))
+        return cls(local, card, shards, rows_N, _cut(card, wanted, place.name))
 
     def __len__(self) -> int:
         return len(self._rows_N)
@@ -297,6 +305,10 @@ def _check_size(folder: Path, card: ShardCard) -> None:
 
 def _map_shard(folder: Path, card: ShardCard) -> Shard:
     try:
-        return Shard.map(folder / card.file)
-    except (pa.ArrowInvalid, StopIteration) as error:
+        shard = Shard.map(folder / card.file)
+    except (pa.ArrowInvalid, OSError, StopIteration) as error:
         raise InputError(f'the corpus "{folder}" is damaged: {card.file} is no Arrow stream') from error
+    if len(shard) != card.n_examples:
+        state = f"{card.file} has {len(shard):,} rows and the card says {card.n_examples:,}"
+        raise InputError(f'the corpus "{folder}" is damaged: {state}')
+    return shard

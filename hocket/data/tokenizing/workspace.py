@@ -276,9 +276,14 @@ def _stored_job(stored: dict[str, Any]) -> tuple[Job, int]:
 
 
 def read_rejected(folder: str | Path) -> list[Rejected]:
-    """The clips of a finished corpus that could not be used."""
+    """The clips of a finished corpus that could not be used. Raises InputError where a line names none."""
     content = Place.at(folder).read(REJECTED_FILE) or b""
-    return [Rejected(**json.loads(line)) for line in content.decode().splitlines()]
+    try:
+        return [Rejected(**json.loads(line)) for line in content.decode().splitlines()]
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f'the corpus "{folder}" is damaged: {REJECTED_FILE} holds a line that names no clip'
+        ) from error
 
 
 def _differing(was: dict[str, Any], now: dict[str, Any]) -> tuple[str, str]:

@@ -72,9 +72,3 @@ def merged(weights: Mapping[str, Tensor], training: TrainingGroup) -> dict[str, 
             base = plain[f"{stem}.weight"]
             plain[f"{stem}.weight"] = base.float() + training.lora_alpha / training.lora_rank * product
     return plain
-
-
-def frozen_block_weights(model: nn.Module) -> int:
-    """Weights of matrices in the decoder's blocks for which no gradient is made."""
-    named = model.get_submodule("decoder.blocks").named_parameters()
-    return sum(p.numel() for _, p in named if p.ndim >= 2 and not p.requires_grad)

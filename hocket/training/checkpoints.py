@@ -33,6 +33,7 @@ from hocket.training.adapters import merged
 from hocket.training.config import Recipe, flatten
 from hocket.training.ema import AVERAGE_FILE, WeightAverage
 from hocket.training.engine import Engine
+from hocket.training.trackers import ID_FILE
 
 FREE_KEYS = (
     "name",
@@ -65,6 +66,7 @@ class RunFolder:
         self.tensorboard = self.path / "tensorboard"
         self.latest, self.best = self.path / "latest", self.path / "best"
         self.checkpoints = self.path / "checkpoints"
+        self.samples = self.path / "samples"
 
     def checkpoint(self, step: int) -> Path:
         return self.checkpoints / str(step)
@@ -80,9 +82,9 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove what training wrote; other files stay."""
-        for folder in (self.checkpoints, self.tensorboard):
+        for folder in (self.checkpoints, self.tensorboard, self.samples):
             shutil.rmtree(folder, ignore_errors=True)
-        for file in (self.latest, self.best, self.metrics, self.config):
+        for file in (self.latest, self.best, self.metrics, self.config, self.path / ID_FILE):
             file.unlink(missing_ok=True)
 
     def check_config(self, recipe: Recipe) -> None:

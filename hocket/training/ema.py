@@ -43,8 +43,8 @@ class WeightAverage:
     def update(self, step: int) -> None:
         """Follow the weights after step `step`, counted from 1."""
         decay = min(self._decay, (1 + step) / (10 + step))
-        weights = [p.detach().float() for p in self._parameters]
-        torch._foreach_lerp_(list(self._average.values()), weights, 1 - decay)
+        for average, parameter in zip(self._average.values(), self._parameters, strict=True):
+            average.lerp_(parameter.detach().float(), 1 - decay)
 
     def put_into(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A state dict with the average, copied to the host, in place of what trains."""

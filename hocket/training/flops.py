@@ -18,11 +18,13 @@ checkpointing computes again counts nothing either (MFU, not HFU: Chowdhery et a
 Counting takes microseconds.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from hocket.model import ModelConfig
+from hocket.data import Batch
+from hocket.model import Model, ModelConfig
 
 PEAK_FLOPS = {
     "GB200": 2500e12,
@@ -107,3 +109,33 @@ def peak_flops(device_name: str) -> float | None:
     name = device_name.lower()
     found = [part for part in PEAK_FLOPS if part.lower() in name]
     return PEAK_FLOPS[max(found, key=len)] if found else None
+
+
+class BatchFlops:
+    """Operations of training a model on a batch: `BatchFlops(model)(batch)`."""
+
+    def __init__(self, model: Model):
+        self._config, self._causal = model.config, model.stage.attention == "causal"
+        self._shifted = model.stage.objective == "next-token"
+        full = model.vocabulary.size if model.config.softmax == "full" else 0
+        self._columns = np.array([legal.size and max(full, legal.size) for legal in model.head.legal_sets])
+        blocks = model.decoder.blocks.parameters()
+        frozen = [getattr(p, "ds_shape", p.shape) for p in blocks if not p.requires_grad]  # whole under ZeRO-3 too
+        self._frozen = sum(math.prod(shape) for shape in frozen if len(shape) >= 2)
+
+    def __call__(self, batch: Batch) -> float:
+        lengths_D = _real_lengths(batch)
+        legal_NR = batch.legal_NR[~batch.is_start_N] if self._shifted else batch.legal_NR
+        counts = np.bincount(legal_NR.flatten().cpu().numpy(), minlength=len(self._columns))
+        columns = float(counts @ self._columns) / max(1, lengths_D.sum())
+        return flops_per_step(self._config, lengths_D, columns, causal=self._causal, frozen_weights=self._frozen)
+
+
+def _real_lengths(batch: Batch) -> np.ndarray:
+    """Steps of each document without the padding at its end, where nothing is predicted."""
+    bounds = np.array(batch.bounds)
+    if not batch.n_padding:
+        return np.diff(bounds)
+    predicts_N = (batch.legal_NR > 0).any(dim=1).cpu().numpy()
+    last_D = np.maximum.reduceat(np.where(predicts_N, np.arange(batch.n_steps), -1), bounds[:-1])
+    return np.maximum(last_D + 1 - bounds[:-1], 0)

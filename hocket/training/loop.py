@@ -9,7 +9,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -36,6 +36,7 @@ class Report:
     epoch: int
     is_last: bool  # the step that the recipe ends with
     stopping: bool  # the loop ends after this step, asked by a signal
+    worst: tuple[float, list[str]]  # this process' micro-batch with the highest mean loss: that, and its examples
 
 
 class Callback:
@@ -92,7 +93,9 @@ class Loop:
         blocks: list[str],
         callbacks: Sequence[Callback],
         step: int = 0,
+        flops: Callable[[Batch], float] | None = None,
     ):
+        self._flops = flops or (lambda batch: 0.0)
         self.engine, self.loader, self.training = engine, loader, training
         self.blocks, self.callbacks, self.step = blocks, callbacks, step
 
@@ -130,18 +133,21 @@ class Loop:
         start = time.perf_counter()
         self.step += 1
         window = [next(self.loader) for _ in range(self.training.accumulation)]
-        data = DataSums.of(window, time.perf_counter() - start)
+        waited = time.perf_counter() - start
+        data = DataSums.of(window, waited, sum(self._flops(batch) for batch in window))
         weight = self.engine.sum([sum(target_weight(batch) for batch in window)])[0]
         if weight == 0:
             raise InputError(f"step {self.step} has nothing to predict (examples {_names(window)})")
         rate = learning_rate(self.step, self.training)
         parts, norm = self.engine.update([batch.to(self.engine.device) for batch in window], weight, rate)
         sums = Sums(self.blocks)
-        totals = []
+        totals, worst = [], (-math.inf, list[str]())
         for batch, part in zip(window, parts, strict=True):
-            before = sums.total
+            before = sums.total, sums.weight
             sums.add_parts(part, batch.n_frames)
-            totals.append(sums.total - before)
+            totals.append(sums.total - before[0])
+            mean = totals[-1] / (sums.weight - before[1]) if sums.weight > before[1] else -math.inf
+            worst = max(worst, (mean, batch.example_ids), key=lambda pair: pair[0])
         asked, *values = self.engine.sum([float(stop.number > 0), *data.vector(), *sums.vector()])
         everywhere = Sums(self.blocks)
         everywhere.add_vector(values[DataSums.SIZE :])
@@ -151,7 +157,7 @@ class Loop:
         is_last = self.step == self.training.steps
         seconds = time.perf_counter() - start
         stopping = asked > 0 and not is_last
-        return Report(self.step, everywhere, rate, norm, seconds, data, self.loader.epoch, is_last, stopping)
+        return Report(self.step, everywhere, rate, norm, seconds, data, self.loader.epoch, is_last, stopping, worst)
 
     def _refuse(self, window: list[Batch], totals: list[float]) -> None:
         """End with the names of the examples whose loss is not finite, from whichever process met them."""

@@ -1,22 +1,27 @@
 """What a run measures: sums that add up over micro-batches, processes and steps, and the files that rows go to.
 
 All losses are in nats. `loss` is the weighted mean that training minimises; `loss/BLOCK` the plain mean over the cells
-of one block, so that audio.3 of two runs can be compared whatever their weights. `data/fill` is the share of the budget
-of steps that holds documents, `data/padding` the share of computed steps that does not, `data/wait` the share of the
-time that was spent waiting for batches.
+of one block, so that audio.3 of two runs can be compared whatever their weights, `stream_loss/STREAM` that over all
+levels of a stream; `perplexity/…` is e to these. `data/fill` is the share of the budget of steps that holds documents,
+`data/padding` the share of computed steps that does not, `data/wait` the share of the time that was spent waiting for
+batches.
 """
 
 import json
+import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import psutil
 import torch
 
 from hocket.data import Batch
 from hocket.model import LossParts
 from hocket.training.checkpoints import write_text
+from hocket.training.trackers import Tracker
 
 
 @dataclass
@@ -58,6 +63,24 @@ class Sums:
         """Targets in all blocks: what is counted as tokens."""
         return sum(self.cells)
 
+    def perplexities(self, prefix: str) -> dict[str, float]:
+        """e to the loss, by block and by stream; and the losses by stream, which are means over their cells."""
+        nats, cells = dict(zip(self.blocks, self.nats, strict=True)), dict(zip(self.blocks, self.cells, strict=True))
+        streams: dict[str, list[str]] = {}
+        for block in self.blocks:
+            streams.setdefault(block.rpartition(".")[0] or block, []).append(block)
+        by_stream = {
+            name: sum(nats[block] for block in blocks) / count
+            for name, blocks in streams.items()
+            if (count := sum(cells[block] for block in blocks))
+        }
+        by_block = {block: nats[block] / cells[block] for block in self.blocks if cells[block]}
+        row = {f"{prefix}stream_loss/{name}": loss for name, loss in by_stream.items()}
+        largest = math.log(sys.float_info.max)
+        return row | {
+            f"{prefix}perplexity/{name}": math.exp(min(loss, largest)) for name, loss in (by_block | by_stream).items()
+        }
+
     def losses(self, prefix: str) -> dict[str, float]:
         """{"PREFIXloss": …, "PREFIXaudio.0": …}, the blocks under "loss/" where the prefix is empty."""
         row = {f"{prefix}loss": self.total / self.weight if self.weight else 0.0}
@@ -71,7 +94,7 @@ class Sums:
 class DataSums:
     """What the data cost and how full it was, over micro-batches and processes."""
 
-    SIZE: ClassVar[int] = 6
+    SIZE: ClassVar[int] = 7
 
     real: float = 0.0  # steps that are not padding
     computed: float = 0.0  # steps
@@ -79,10 +102,11 @@ class DataSums:
     waited: float = 0.0  # seconds that processes waited for batches
     windows: float = 0.0  # that were waited for: one a process and optimizer step
     left_out: float = 0.0  # words of aligned text that did not fit before the end of their audio
+    flops: float = 0.0  # operations that the model needs for it
 
     @classmethod
-    def of(cls, window: Sequence[Batch], waited: float) -> "DataSums":
-        """Of one process' window, for which it waited some seconds."""
+    def of(cls, window: Sequence[Batch], waited: float, flops: float = 0.0) -> "DataSums":
+        """Of one process' window, for which it waited some seconds and which takes so many operations."""
         return cls(
             real=sum(batch.n_real_steps for batch in window),
             computed=sum(batch.n_steps for batch in window),
@@ -90,15 +114,16 @@ class DataSums:
             waited=waited,
             windows=1,
             left_out=sum(batch.n_left_out for batch in window),
+            flops=flops,
         )
 
     def vector(self) -> list[float]:
-        return [self.real, self.computed, self.budget, self.waited, self.windows, self.left_out]
+        return [self.real, self.computed, self.budget, self.waited, self.windows, self.left_out, self.flops]
 
     def add_vector(self, values: Sequence[float]) -> None:
         """Add the sums of another window."""
         total = [a + b for a, b in zip(self.vector(), values, strict=True)]
-        self.real, self.computed, self.budget, self.waited, self.windows, self.left_out = total
+        self.real, self.computed, self.budget, self.waited, self.windows, self.left_out, self.flops = total
 
     def row(self, seconds: float) -> dict[str, float]:
         """Shares for the log; `seconds` is the mean length of a step."""
@@ -111,10 +136,11 @@ class DataSums:
 
 
 class MetricsFiles:
-    """metrics.jsonl and TensorBoard events of a run, from a step on: later rows of an earlier attempt are dropped."""
+    """metrics.jsonl of a run from a step on (later rows of an earlier attempt are dropped), and where else rows go:
+    TensorBoard's events, a tracker."""
 
-    def __init__(self, jsonl: Path, tensorboard: Path | None, step: int):
-        self._path = jsonl
+    def __init__(self, jsonl: Path, tensorboard: Path | None, step: int, tracker: Tracker | None = None):
+        self._path, self._tracker = jsonl, tracker
         kept = [row for row in read_rows(jsonl) if row["step"] <= step]
         write_text(jsonl, "".join(json.dumps(row) + "\n" for row in kept))
         self.last: dict[str, Any] = {}
@@ -131,12 +157,16 @@ class MetricsFiles:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         self.last |= row
+        numbers = {key: value for key, value in row.items() if key != "step" and isinstance(value, int | float)}
+        if self._tracker is not None:
+            self._tracker.write(numbers, row["step"])
         if self._events is not None:
-            for name, value in row.items():
-                if name != "step":
-                    self._events.add_scalar(name, value, row["step"])
+            for name, value in numbers.items():
+                self._events.add_scalar(name, value, row["step"])
 
     def close(self) -> None:
+        if self._tracker is not None:
+            self._tracker.close()
         if self._events is not None:
             self._events.close()
 
@@ -146,3 +176,10 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+
+
+def used_memory() -> int:
+    """Bytes of this process: the peak on its GPU, or what it holds of the host's memory."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return psutil.Process().memory_info().rss

@@ -8,20 +8,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from hocket.data import Batch, Mixture, PackedLoader, one_pass
 from hocket.errors import InputError
 from hocket.model import load_model
 from hocket.training.adapters import choose_what_trains
-from hocket.training.callbacks import Averaging, Checkpoints, MetricsLog, Progress, Validation
+from hocket.training.callbacks import Averaging, Checkpoints, MetricsLog, Progress, Spikes, Validation
 from hocket.training.checkpoints import RunFolder, check_processes, save_checkpoint
 from hocket.training.config import Recipe, TrainingGroup
 from hocket.training.ema import AVERAGE_FILE, WeightAverage, check_average
 from hocket.training.engine import Engine
+from hocket.training.flops import BatchFlops, peak_flops
+from hocket.training.health import describe, score_kinds
 from hocket.training.loop import Callback, Loop
 from hocket.training.metrics import MetricsFiles, read_rows
 from hocket.training.objectives import build_objective, loading_options
 from hocket.training.parts import build_model, find_stage, open_corpus
 from hocket.training.recipes import load_recipe
+from hocket.training.samples import Samples
+from hocket.training.trackers import open_tracker
 
 
 @dataclass(frozen=True)
@@ -113,12 +119,16 @@ class _Training:
         files = None
         if self.engine.is_main:
             tensorboard = self.run_folder.tensorboard if self.recipe.training.tensorboard else None
-            files = MetricsFiles(self.run_folder.metrics, tensorboard, step)
-        loop = Loop(self.engine, self.loader, self.recipe.training, self.blocks, self._callbacks(files))
+            tracker = open_tracker(self._every.tracker, self.run_folder.path, self.recipe.to_dict())
+            files = MetricsFiles(self.run_folder.metrics, tensorboard, step, tracker)
+        flops = BatchFlops(self.model)
+        loop = Loop(self.engine, self.loader, self._every, self.blocks, self._callbacks(files), flops=flops)
         loop.callbacks = [*loop.callbacks, Checkpoints(lambda at: self._save(loop, at), self._every.save_every)]
         if self.state:
             loop.load_state(self.state)
         self._greet(step)
+        if not step:
+            self._check_health()
         try:
             ended_by = loop.run()
             self.engine.finish_saving()
@@ -135,12 +145,39 @@ class _Training:
 
     def _callbacks(self, files: MetricsFiles | None) -> list[Callback]:
         frame_rate = float(self.model.codec_identity.frame_rate)
-        callbacks: list[Callback] = [Averaging(self.average)] if self.average else []
+        every, average, folder = self._every, self.average, self.run_folder.path
+        callbacks: list[Callback] = [Averaging(average)] if average else []
         callbacks += [
-            MetricsLog(files, self.blocks, frame_rate, self._every.log_every),
-            Validation(self.engine, self.valid, self.blocks, files, self._every.valid_every, self.average),
+            MetricsLog(files, self.blocks, frame_rate, every.log_every, self._peak_flops),
+            Validation(self.engine, self.valid, self.blocks, files, every.valid_every, self.model, average),
         ]
-        return [*callbacks, Progress(self._every.steps)] if self.engine.is_main else callbacks
+        if every.spike_deviations:
+            callbacks.append(Spikes(self.engine, files, every.spike_deviations))
+        if every.sample_every:
+            examples, settings = self.corpus.split("valid" if self.valid else "train"), self.recipe.inference
+            callbacks.append(
+                Samples(self.engine, self.model, examples, settings, folder, files, every.sample_every, average)
+            )
+        return [*callbacks, Progress(every.steps)] if self.engine.is_main else callbacks
+
+    @property
+    def _peak_flops(self) -> float | None:
+        """Of all devices."""
+        of_one = self._every.peak_flops
+        if of_one is None and self.engine.device.type == "cuda":
+            of_one = peak_flops(torch.cuda.get_device_name(self.engine.device))
+        return of_one * self.engine.world_size if of_one else None
+
+    def _check_health(self) -> None:
+        """Whether each kind of cell costs at first what it should, from scratch."""
+        if self.model.config.warm_start:
+            _say(self.engine, "the start is not checked: weights come from a warm start")
+            return
+        batches = self.valid or self._one_pass(self.corpus.split("train"))
+        batch = next(iter(batches)).to(self.engine.device)
+        full = self.model.vocabulary.size if self.model.config.softmax == "full" else 0
+        for line in describe(score_kinds(self.engine.evaluate, batch, self.model.head.legal_sets, full)):
+            _say(self.engine, line)
 
     def _save(self, loop: Loop, step: int) -> None:
         shape = {"processes": self.engine.world_size, "accumulation": self._every.accumulation}

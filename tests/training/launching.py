@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-TIMINGS = {"tokens_per_second", "audio_seconds_per_second", "data/wait", "wall"}
+TIMINGS = {"tokens_per_second", "audio_seconds_per_second", "data/wait", "wall", "tflops", "mfu", "memory_gib"}
 
 
 def rows(folder: Path) -> list[dict]:
@@ -28,21 +28,56 @@ def python(*arguments: str, module: bool = True) -> subprocess.CompletedProcess:
 
 
 MANY = """
-import json, sys
+import json, os, signal, sys
 import torch
+from hocket.data.loading import PackedLoader
 from hocket.training import run_recipe
+from hocket.training.callbacks import MetricsLog
+from hocket.training.engine import Engine
+
 torch.set_num_threads(1)
-for overrides in json.loads(sys.argv[1]):
+runs, kill_at = json.loads(sys.argv[1]), int(sys.argv[2])
+rank = int(os.environ.get("RANK", 0))
+draw, log, load = PackedLoader.__next__, MetricsLog.on_step, Engine.load
+
+
+def recorded(loader):
+    batch = draw(loader)
+    record["drawn"].append(sorted(batch.example_ids))
+    return batch
+
+
+def killed(callback, report):
+    if report.step == kill_at and rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    log(callback, report)
+
+
+def loaded(engine, *arguments):
+    load(engine, *arguments)
+    weights = engine.weights()
+    if rank == 0:
+        torch.save(weights, record["folder"] + "/loaded.pt")
+
+
+PackedLoader.__next__, MetricsLog.on_step, Engine.load = recorded, killed, loaded
+for overrides in runs:
+    folder = next(o for o in overrides if o.startswith("output=")).split("=")[1].strip("'")
+    record = {"drawn": [], "folder": folder}
     run_recipe("tiny", overrides)
+    with open(f"{folder}/drawn-{os.environ['WORLD_SIZE']}-{rank}.json", "w") as file:
+        json.dump(record["drawn"], file)
 """
+"""Runs several recipes; each run folder gets what each process drew (drawn-PROCESSES-RANK.json) and, where a run went
+on, the weights as they were loaded (loaded.pt). Process 1 kills itself at a step, if there is one to kill at."""
 
 
-def train_in(folder: Path, processes: int, runs: list[list[str]], script: str = MANY) -> subprocess.CompletedProcess:
-    """Several runs, one after the other, in one group of processes; the script takes their overrides as JSON."""
-    file = folder / f"script-{processes}.py"
-    file.write_text(script)
+def train_in(processes: int, folder: Path, runs: list[list[str]], kill_at: int = 0) -> subprocess.CompletedProcess:
+    """Several runs, one after the other, in one group of processes."""
+    file = folder / "many.py"
+    file.write_text(MANY)
     launch = ["torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", free_port()]
-    return python(*launch, str(file), json.dumps(runs))
+    return python(*launch, str(file), json.dumps(runs), str(kill_at))
 
 
 def free_port() -> str:

@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from hocket.model import ModelConfig
-from hocket.training.flops import attention_pairs, block_weights, flops_per_step, peak_flops
+from hocket.training.flops import BatchFlops, attention_pairs, block_weights, flops_per_step, peak_flops
 from tests.conftest import batch_of, random_document
 
 CONFIG = ModelConfig(dim=32, n_layers=2, n_heads=4, n_kv_heads=2, ffn_dim=48)
@@ -21,13 +21,23 @@ def test_a_forward_pass_is_a_third_of_what_is_counted(make_model):
     model = make_model("Flatten(audio)", attention="sdpa")
     batch = batch_of([random_document(model, 20), random_document(model, 9)])
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(batch)
+        x_ND = model.hidden(batch.ids_NR, batch.cu_seqlens)
+        for index, legal in enumerate(model.head.legal_sets[1:], 1):
+            legal.logits(x_ND[:-1][(batch.legal_NR[1:] == index)[:, 0] & ~batch.is_start_N[1:]], model.head.weight)
     lengths = [b - a for a, b in zip(batch.bounds[:-1], batch.bounds[1:], strict=True)]
-    sizes = [legal.size for legal in model.head.legal_sets]
-    columns = sum(sizes[i] for i in batch.legal_NR[~batch.is_start_N].flatten().tolist())
     attention = 12 * CONFIG.n_layers * CONFIG.dim * attention_pairs(lengths)
-    products = flops_per_step(CONFIG, lengths, columns / batch.n_steps) - attention
-    assert counter.get_total_flops() == pytest.approx(products / 3, rel=1e-9)
+    assert counter.get_total_flops() == pytest.approx((BatchFlops(model)(batch) - attention) / 3, rel=1e-9)
+
+
+def test_padding_is_no_work(make_model):
+    model = make_model("Flatten(audio)")
+    batch = batch_of([random_document(model, 20), random_document(model, 9)])
+    padded = batch_of([random_document(model, 20), random_document(model, 9)])
+    for name in ("ids_NR", "legal_NR", "weight_NR"):
+        tensor = getattr(padded, name)
+        setattr(padded, name, torch.cat([tensor, torch.zeros_like(tensor[:7])]))
+    padded.cu_seqlens, padded.n_padding = torch.cat([padded.cu_seqlens, padded.cu_seqlens[-1:] + 7]), 7
+    assert BatchFlops(model)(padded) == pytest.approx(BatchFlops(model)(batch))
 
 
 def test_pairs_stay_within_documents_and_windows():

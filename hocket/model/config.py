@@ -116,7 +116,7 @@ class ModelConfig:
             raise InputError(
                 f"model.rope_scaling has {len(self.rope_scaling)} numbers, but must have {N_SCALING} or none"
             )
-        self.check_depth()
+        self._check_depth()
         if self.warm_start == "":
             raise InputError("model.warm_start has no value yet: add model.warm_start=NAME_OR_FOLDER of a text model")
         for name, values in {"embeddings": ("mean", "copy"), "text_rows": ("frozen",)}.items():
@@ -134,7 +134,7 @@ class ModelConfig:
                 f"model.n_heads is {self.n_heads}, but must be a multiple of model.n_kv_heads, {self.n_kv_heads}"
             )
 
-    def check_depth(self) -> None:
+    def _check_depth(self) -> None:
         """Refuse an impossible shape of a depth head."""
         for name in ("dim", "layers", "heads", "kv_heads", "ffn_dim"):
             value = getattr(self, f"depth_{name}")

@@ -1,4 +1,4 @@
-"""A language model over grids: decoder, head, and all that is needed to read and write its files.
+"""A language model over grids: decoder, heads, and all that is needed to read and write its files.
 
     model/
       config.json          dimensions, layout, codec identity, hocket's version
@@ -6,11 +6,11 @@
       vocabulary/          blocks, special tokens, text tokenizer
       layout_nodes.py      the layout's own nodes, where it has some
 
-Shapes: N steps of packed documents, R rows, D width.
+Shapes: N steps of packed documents, R rows, D width, M cells, J legal ids of a cell.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from hocket.codec import Codec, CodecIdentity, load_codec
 from hocket.data.loading import Batch
 from hocket.errors import InputError
-from hocket.interleave import Layout, Stage, check_blocks, load_layout, source_of
+from hocket.interleave import Layout, Stage, check_blocks, find_rows, load_layout, source_of
 from hocket.model.config import ModelConfig
 from hocket.model.decoder import Decoder
+from hocket.model.depth import DepthHead
 from hocket.model.heads import LegalSet, LossParts, ParallelHead
 from hocket.vocab import ALIGNED_TEXT, TEXT, Vocabulary
 
@@ -61,6 +62,9 @@ class Model(nn.Module):
             for names in stage.legal_sets
         ]
         self.head = ParallelHead(config.dim, vocabulary.size, legal_sets)
+        """Predicts all rows of a step, or the first where there is a depth head."""
+        self.depth = self._depth_head(legal_sets) if stage.head == "depth" else None
+        """Predicts the other rows, one after another."""
         if config.text_rows == "frozen":
             freeze_rows(vocabulary.text_rows, self.decoder.embedding.weight, self.head.weight)
 
@@ -96,6 +100,8 @@ class Model(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         model.decoder.initialise(generator)
         model.head.initialise(generator)
+        if model.depth is not None:
+            model.depth.initialise(generator)
         if config.embeddings == "codebooks":
             if not codebooks:
                 raise InputError(
@@ -104,7 +110,23 @@ class Model(nn.Module):
             for stream, vectors_K in codebooks.items():
                 blocks = [vocabulary[f"{stream}.{k}"] for k in range(layout.streams[stream])]
                 model.decoder.start_from(blocks, vectors_K[: len(blocks)], generator)
+        if model.depth is not None:
+            model.depth.copy_embeddings(model.decoder.embedding.weight)
         return model
+
+    def _depth_head(self, legal_sets: Sequence[LegalSet]) -> DepthHead:
+        rows = find_rows(self.layout, self.given)
+        if self.stage.in_place:
+            raise InputError(
+                f'a depth head predicts row after row, which objective "{self.stage.objective}" does not: '
+                "set interleave.head=parallel"
+            )
+        if len(rows.rows) < 2:
+            raise InputError(
+                f"{self.layout} has one predicted row, so that a depth head has nothing to predict: "
+                "set interleave.head=parallel"
+            )
+        return DepthHead(self.config, self.vocabulary, rows, legal_sets)
 
     def forward(self, batch: Batch) -> LossParts:
         """The loss of packed documents.
@@ -119,7 +141,36 @@ class Model(nn.Module):
         starts_M1 = batch.is_start_N[1:, None]
         legal_MR = batch.legal_NR[1:].masked_fill(starts_M1, 0)
         weight_MR = batch.weight_NR[1:].masked_fill(starts_M1, 0)
-        return self.head(x_ND[:-1], batch.ids_NR[1:], legal_MR, weight_MR)
+        if self.depth is None:
+            return self.head(x_ND[:-1], batch.ids_NR[1:], legal_MR, weight_MR)
+        first = slice(self.depth.rows[0], self.depth.rows[0] + 1)
+        led = self.head(x_ND[:-1], batch.ids_NR[1:, first], legal_MR[:, first], weight_MR[:, first])
+        return _sum_parts(led, self.depth(x_ND[:-1], batch.ids_NR[1:], legal_MR, weight_MR, batch.seed))
+
+    def distributions(self, batch: Batch) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+        """What is predicted of each cell by the steps, and rows, before it: a legal set after the other.
+
+        Yields the number of the set, step and row of its cells `[M]`, and log-probabilities `[M, J]` over its ids in
+        float32. Next-token only.
+        """
+        assert not self.stage.in_place, "codes predicted in place have no distribution of their own"
+        x_ND = self.decoder(batch.ids_NR, batch.cu_seqlens)
+        legal_NR = batch.legal_NR.masked_fill(batch.is_start_N[:, None], 0)
+        later: tuple[int, ...] = ()
+        if self.depth is not None:
+            later = self.depth.rows[1:]
+            steps_M = (legal_NR[:, list(later)] > 0).any(dim=1).nonzero()[:, 0]
+            h_MPE = self.depth.states(x_ND[steps_M - 1], batch.ids_NR[steps_M])
+        for index in legal_NR.unique().tolist():
+            step_M, row_M = (legal_NR == index).nonzero(as_tuple=True)
+            if not index:
+                continue
+            if self.depth is not None and int(row_M[0]) in later:  # a legal set belongs to one row
+                h_ME = h_MPE[torch.searchsorted(steps_M, step_M), 1 + later.index(int(row_M[0]))]
+                logits_MJ = self.depth.logits(h_ME, index)
+            else:
+                logits_MJ = self.head.logits(x_ND[step_M - 1], index)
+            yield index, step_M, row_M, logits_MJ.log_softmax(dim=-1)
 
     def hidden(self, ids_NR: Tensor, starts: Tensor | Sequence[int]) -> Tensor:
         """Hidden states `[N, D]` of packed documents; `starts` as in `Decoder.forward`."""
@@ -185,6 +236,14 @@ def freeze_rows(n_rows: int, *tables: nn.Parameter) -> None:
     for table in tables:
         table.frozen_rows = n_rows  # type: ignore[attr-defined]
         table.register_hook(mask)
+
+
+def _sum_parts(one: LossParts, other: LossParts) -> LossParts:
+    by_block = dict(one.by_block)
+    for block, (nats, count) in other.by_block.items():
+        before = by_block.get(block, (0.0, 0.0))
+        by_block[block] = (before[0] + nats, before[1] + count)
+    return LossParts(one.total + other.total, one.weight + other.weight, by_block)
 
 
 def main_stream(streams: Iterable[str]) -> str | None:

@@ -31,6 +31,7 @@ class Batch:
     n_padding: int = 0  # steps that only fill a shape: their weight is 0
     budget: int = 0  # steps that there was room for; 0 where that is not known
     n_left_out: int = 0  # words of aligned text that did not fit before the end of their audio
+    seed: int = 0  # for what a model draws itself: the same for the same documents of the same epoch
     target_NR: torch.Tensor | None = None  # int64 true ids, where some of ids_NR are hidden (masked objectives)
 
     @property

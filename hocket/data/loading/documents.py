@@ -34,6 +34,7 @@ from hocket.vocab.vocabulary import ALIGNED_TEXT, TEXT
 MISSING = ("refuse", "keep", "drop")
 FEWEST_STEPS = 2  # of a document: its start, and one that is predicted
 SHOWN = 3  # examples that a message names
+MOST_SEED = 1 << 63  # a torch generator takes those below
 Hide = Callable[[Batch, PlanBatch, Sequence[int]], Batch]
 """Hides codes of a batch that is laid out, from its plan and a number for each document that fixes what is drawn."""
 ADVICE = {
@@ -139,14 +140,14 @@ class Documents:
         """Segments as a micro-batch."""
         contents, names = self._contents, self.mixture.ids(segments.example)
         packed, pads, n_left_out = self._streams(segments)
-        spans = contents.spans(segments)
+        spans, seeds = contents.spans(segments), self._seeds(segments, epochs, names)
         plan = self.layout.batch(
             contents.lengths(segments),
             start=np.where(segments.begins, "<bos>", "<cont>").tolist(),
             ended=contents.ended(segments),
             given=self._given,
             spans=spans,
-            seeds=self._seeds(segments, epochs, names) if spans else None,
+            seeds=seeds if spans else None,
         )
         audio = contents.spoken if contents.codes else None
         batch = Batch(
@@ -158,9 +159,10 @@ class Documents:
             n_frames=int((segments.stop[audio] - segments.start[audio]).sum()) if audio else 0,
             budget=self._budget,
             n_left_out=n_left_out,
+            seed=sum(seeds) % MOST_SEED,
         )
         if self._hide is not None:
-            batch = self._hide(batch, plan, self._seeds(segments, epochs, names))
+            batch = self._hide(batch, plan, seeds)
         return self._shaped(batch, plan.cu_seqlens)
 
     def exact_steps(self, segments: Segments, epochs: np.ndarray) -> np.ndarray:

@@ -176,17 +176,11 @@ def _sum_nats(model: Model, batches: Iterable[Batch]) -> Nats:
     nats = Nats()
     for batch in batches:
         batch = batch.to(model.device)
-        x_ND = model.hidden(batch.ids_NR, batch.cu_seqlens)
-        is_start_N = batch.is_start_N
-        for index, legal in enumerate(model.head.legal_sets):
-            step, row = ((batch.legal_NR == index) & ~is_start_N[:, None]).nonzero(as_tuple=True)
-            if index == 0 or not len(step):
-                continue
-            target_M = batch.ids_NR[step, row]
-            logp_MJ = model.head.log_probabilities(x_ND[step - 1], index)
+        for index, step_M, row_M, logp_MJ in model.distributions(batch):
+            legal, target_M = model.head.legal_sets[index], batch.ids_NR[step_M, row_M]
             nats.total[legal.block] -= float(logp_MJ.gather(1, legal.position(target_M)[:, None]).double().sum())
             nats.structure[legal.block] += float(structure_nats(logp_MJ, target_M, legal, model.vocabulary).sum())
-            nats.cells[legal.block] += len(step)
+            nats.cells[legal.block] += len(step_M)
     return nats
 
 

@@ -1,7 +1,8 @@
 """Autoregressive generation with a key and value cache.
 
 A batch goes in lockstep: all documents start at step 0. Cells that a prompt forces are taken as they are, wherever
-they lie (a delay pushes some past the prompt's edge); the others are drawn from their legal ids. When a stream's
+they lie (a delay pushes some past the prompt's edge); the others are drawn from their legal ids, all rows of a step
+together, or one after another where the model has a depth head, which sees the rows before. When a stream's
 leader draws `<end>`, the item's cursor moves to the plan for the length that is now known.
 
 Shapes: B batch, T steps or frames or samples, R rows, K levels, D width.
@@ -9,7 +10,7 @@ Shapes: B batch, T steps or frames or samples, R rows, K levels, D width.
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from hocket.model import Model
 from hocket.vocab import ALIGNED_TEXT, TEXT
 
 Progress = Callable[[int, int], None]
+Logits = Callable[[list[int], int], Tensor]
+"""Items of a batch and a legal set to logits over its ids."""
 UNITS = "semantic"  # a stream that no codec decodes
 
 
@@ -174,26 +177,56 @@ class Generator:
             item.grid_TR = grid_BTR[b, : item.plan.n_steps].numpy()
 
     def _choose(self, items: list["Item"], grid_BTR: Tensor, step: int, hidden_BD: Tensor, sampling: Sampling) -> None:
-        """Draws the open cells of one step, all cells with the same legal set together."""
+        """Draws the open cells of one step."""
+        _show_copies(items, grid_BTR, step)
+        for rows, logits in self._passes(hidden_BD, grid_BTR[:, step]):
+            self._draw(items, grid_BTR, step, rows, logits, sampling)
+            for b, item in enumerate(items):
+                if item.close_if_ended(step, grid_BTR[b, step]):
+                    unused_R = torch.from_numpy(item.plan.source_TR[step] == FILLER)
+                    grid_BTR[b, step, unused_R] = self._none  # drawn beside the end, for a frame that is none
+                    later = item.known_ids()[step + 1 :]
+                    grid_BTR[b, step + 1 :] = self._none
+                    grid_BTR[b, step + 1 : step + 1 + len(later)] = torch.from_numpy(later)
+            if not any(row > max(rows) for item in items for row, _ in item.open_cells(step)):
+                break
+        _show_copies(items, grid_BTR, step)
+
+    def _passes(self, hidden_BD: Tensor, ids_BR: Tensor) -> Iterator[tuple[Sequence[int], Logits]]:
+        """Rows of a step that are drawn together, and their logits; `ids_BR` holds what was drawn before."""
+        head, depth = self.model.head, self.model.depth
+
+        def from_trunk(batch: list[int], legal: int) -> Tensor:
+            return head.logits(hidden_BD[batch], legal)
+
+        if depth is None:
+            yield range(ids_BR.shape[1]), from_trunk
+            return
+        yield depth.rows[:1], from_trunk
+        for row, h_BE in depth.in_turn(hidden_BD, ids_BR):
+            yield [row], lambda batch, legal, h_BE=h_BE: depth.logits(h_BE[batch], legal)
+
+    def _draw(
+        self,
+        items: list["Item"],
+        grid_BTR: Tensor,
+        step: int,
+        rows: Sequence[int],
+        logits: Logits,
+        sampling: Sampling,
+    ) -> None:
+        """Draws the open cells of some rows of a step, all cells with the same legal set together."""
         cells: dict[int, list[tuple[int, int]]] = {}
         for b, item in enumerate(items):
             for row, legal in item.open_cells(step):
-                cells.setdefault(legal, []).append((b, row))
+                if row in rows:
+                    cells.setdefault(legal, []).append((b, row))
         for legal, places in cells.items():
-            batch, rows = [b for b, _ in places], [r for _, r in places]
-            logits_MJ = self.model.head.logits(hidden_BD[batch], legal)
+            batch, chosen = [b for b, _ in places], [r for _, r in places]
+            logits_MJ = logits(batch, legal)
             uniform_M = torch.stack([items[b].uniform_TR[step, r] for b, r in places]).to(logits_MJ.device)
             ids_M = self.model.head.legal_sets[legal].ids(sampling.choose(logits_MJ, uniform_M)).cpu()
-            grid_BTR[batch, step, rows] = ids_M
-        for b, item in enumerate(items):
-            if item.close_if_ended(step, grid_BTR[b, step]):
-                unused_R = torch.from_numpy(item.plan.source_TR[step] == FILLER)
-                grid_BTR[b, step, unused_R] = self._none  # drawn beside the end, for a frame that is none
-                later = item.known_ids()[step + 1 :]
-                grid_BTR[b, step + 1 :] = self._none
-                grid_BTR[b, step + 1 : step + 1 + len(later)] = torch.from_numpy(later)
-            for row, from_step, from_row in item.copies(step):
-                grid_BTR[b, step, row] = grid_BTR[b, from_step, from_row]
+            grid_BTR[batch, step, chosen] = ids_M
 
     def _finish(self, item: "Item") -> Generation:
         vocabulary, codec = self.model.vocabulary, self.model.codec
@@ -292,6 +325,13 @@ class Generator:
             f"{what} is longer than the model's context of {self.model.config.context} steps "
             f"({self.model.context_seconds:.1f} s of audio); give a shorter one"
         )
+
+
+def _show_copies(items: list["Item"], grid_BTR: Tensor, step: int) -> None:
+    """Fills the cells of a step that show again what was drawn."""
+    for b, item in enumerate(items):
+        for row, from_step, from_row in item.copies(step):
+            grid_BTR[b, step, row] = grid_BTR[b, from_step, from_row]
 
 
 class Item:

@@ -156,7 +156,8 @@ class ModelConfig:
             raise InputError(f"model.depth_fraction is {self.depth_fraction}, but must be above 0 and at most 1")
         if len(self.depth_rope_scaling) not in (0, N_SCALING):
             raise InputError(
-                f"model.depth_rope_scaling has {len(self.depth_rope_scaling)} numbers, but must have {N_SCALING} or none"
+                f"model.depth_rope_scaling has {len(self.depth_rope_scaling)} numbers, but must have {N_SCALING} "
+                "or none"
             )
 
     def depth(self, n_rows: int) -> "ModelConfig":

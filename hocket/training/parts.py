@@ -20,7 +20,6 @@ from hocket.training.config import BUNDLED, InterleaveGroup, Recipe
 from hocket.training.engine import Engine
 from hocket.vocab import ALIGNED_TEXT, TEXT, TextTokenizer, Vocabulary, load_tokenizer, train_bpe
 
-TRAINABLE = {"head": "parallel"}
 BUNDLED_CORPUS = "bundled-corpus"
 """Folder beside the runs that holds the packaged speech, tokenised."""
 
@@ -144,12 +143,6 @@ def find_stage(group: InterleaveGroup, levels: Levels = None, frame_rates: Frame
         raise InputError(f"this layout is a cascade of models: choose one with interleave.stage=… (there are: {names})")
     stage = scheme.stage(group.stage)
     named = f"interleave={group.layout} " if "(" not in group.layout else ""
-    for key, known in TRAINABLE.items():
-        if getattr(stage, key) != known:
-            raise InputError(
-                f'the layout wants {key} "{getattr(stage, key)}", which cannot be trained yet: '
-                f"add {named}interleave.{key}={known} to train it so, or choose another layout"
-            )
     if stage.attention == "bidirectional" and not stage.in_place:
         raise InputError(
             'the layout wants attention "bidirectional" and objective "next-token", so that every step would see what '

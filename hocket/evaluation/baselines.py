@@ -37,7 +37,7 @@ class Baselines:
     bigram: float
     """At the leading level, from the code one frame earlier."""
     leader: int
-    """The level that may predict the end and whose cells include it."""
+    """The level that may predict the end and whose cells include it, where the model predicts ends."""
     n_train: int
     """Frames counted."""
     n_valid: int
@@ -48,7 +48,7 @@ class Baselines:
 
 
 def fit_baselines(
-    corpus: Corpus | Mixture, levels: int | None = None, leader: int = 0, stream: str = "audio"
+    corpus: Corpus | Mixture, levels: int | None = None, leader: int = 0, stream: str = "audio", ends: bool = True
 ) -> Baselines:
     """Count the train split of a corpus and score its valid split.
 
@@ -56,6 +56,7 @@ def fit_baselines(
         levels: levels to look at, from 0 up; all of them unless given.
         leader: the level whose cells include `<end>`.
         stream: whose codes.
+        ends: whether there are cells of `<end>` at all.
 
     Raises:
         InputError: one of the two splits is empty.
@@ -65,20 +66,19 @@ def fit_baselines(
         [example.streams[stream] for example in corpus.split(name) if stream in example.streams]
         for name in ("train", "valid")
     )
-    return baselines_of(train, valid, sizes, leader)
+    return baselines_of(train, valid, sizes, leader, ends)
 
 
 def baselines_of(
-    train: Sequence[np.ndarray], valid: Sequence[np.ndarray], sizes: Sequence[int], leader: int = 0
+    train: Sequence[np.ndarray], valid: Sequence[np.ndarray], sizes: Sequence[int], leader: int = 0, ends: bool = True
 ) -> Baselines:
     """The same for lists of codes [T, K] of each example."""
     for name, codes in (("train", train), ("valid", valid)):
         if not sum(len(codes_TK) for codes_TK in codes):
             raise InputError(f"baselines need codes in both splits, but {name} has none")
-    cells = [
-        (_cells(train, k, sizes[k], k == leader), _cells(valid, k, sizes[k], k == leader)) for k in range(len(sizes))
-    ]
-    choices = [size + int(level == leader) for level, size in enumerate(sizes)]
+    ended = [ends and level == leader for level in range(len(sizes))]
+    cells = [(_cells(train, k, sizes[k], ended[k]), _cells(valid, k, sizes[k], ended[k])) for k in range(len(sizes))]
+    choices = [size + int(ends) for size, ends in zip(sizes, ended, strict=True)]
     unigrams = [best_unigram(seen[1], held[1], v) for (seen, held), v in zip(cells, choices, strict=True)]
     seen, held = cells[leader]
     return Baselines(

@@ -33,7 +33,7 @@ def run_tiles(run: Run, scores: Scores | None, sample: Sample | None) -> list[Ti
     tiles = []
     if scores:
         tiles.append(Tile(label="speech", value=f"{60 * scores.train_hours:,.1f}", unit="minutes to learn from"))
-        tiles.append(Tile(label="held-out bits", value=f"{scores.bits.total:,.0f}", unit="per second of audio"))
+        tiles.append(Tile(label="held-out bits", value=scores.bits.say_total(), unit="per second of audio"))
         tiles.append(Tile(label="context", value=f"{scores.context_seconds:,.1f}", unit="seconds of audio"))
     if (speed := mean_speed(run)) is not None:
         tiles.append(Tile(label="training speed", value=f"{speed:,.0f}", unit="tokens per second"))
@@ -123,7 +123,7 @@ def _held_out_group(run: Run, scores: Scores | None) -> Group:
     rows: list[tuple[str, str | None]] = [("loss", f"{loss:.3f} nats per cell" if loss is not None else None)]
     if scores:
         rows += [
-            ("bits per second of audio", f"{scores.bits.total:,.1f}"),
+            ("bits per second of audio", scores.bits.say_total(1)),
             ("of which codes", f"{scores.bits.audio:,.1f}"),
             ("of which structure", f"{scores.bits.structure:,.1f}"),
             ("of which text", f"{scores.bits.text:,.1f}" if scores.bits.text else None),

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from hocket.evaluation.scores import Scores
 from hocket.progress import format_seconds
 
 BAR_WIDTH = 30
@@ -169,7 +170,7 @@ def _run(facts: Facts, console: Console) -> None:
             "checkpoint": "none yet" if facts["step"] is None else f"step {facts['step']:,} of {facts['steps']:,}",
             "last metrics": ", ".join(loss) or None,
             "held-out by level": ", ".join(levels) or None,
-            "held-out bits": f"{scores['bits']['total']:,.1f} per second of audio" if scores else None,
+            "held-out bits": f"{Scores.from_dict(scores).bits.say_total(1)} per second of audio" if scores else None,
             "training time": format_seconds(metrics["wall"]) if "wall" in metrics else None,
             "engine": facts["engine"],
         },

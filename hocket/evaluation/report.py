@@ -184,37 +184,59 @@ def _loss_note(scores: Scores | None) -> str:
     note = "Nats per cell over training steps, all charts to one scale. The training loss is measured while learning."
     if scores is None:
         return note
+    ends = f" (at level {scores.baselines.leader} this includes the end of each clip)"
+    ends = ends if scores.objective == "next-token" else ""
     return note + (
         f" The baselines are counted on the training split and scored on the same held-out cells and choices as the "
-        f"model (at level {scores.baselines.leader} this includes the end of each clip); their smoothing is the one "
-        "that does best on the held-out codes."
+        f"model{ends}; their smoothing is the one that does best on the held-out codes.{_in_place_note(scores)}"
     )
+
+
+def _in_place_note(scores: Scores) -> str:
+    """What the losses of other objectives than next-token mean."""
+    if scores.objective == "masked":
+        return (
+            " Masked objectives have no exact likelihood: a point of the curves is the mean over masked codes, with as "
+            "many shown as the schedule draws."
+        )
+    if scores.objective == "levels":
+        return " A level is predicted at one go, from all levels below it."
+    return ""
 
 
 def _bits_bars(scores: Scores) -> list[Bar]:
     bits, raw = scores.bits, scores.valid_seconds and _raw_bits(scores)
     unigram = _unigram_bits(scores)
     parts = [("part", "codes", bits.audio), ("part", "structure", bits.structure), ("part", "text", bits.text)]
+    total = "total" if bits.interval is None else "at most"
     rows = [("reference", "codec, uncompressed", raw), ("reference", "unigram of each level", unigram)]
-    rows += [("total", "this model, total", bits.total)] + [row for row in parts if row[2] > 0]
+    rows += [("total", f"this model, {total}", bits.total)] + [row for row in parts if row[2] > 0]
     top = max(value for _, _, value in rows)
     return [Bar(kind=k, label=label, percent=100 * v / top, value=f"{v:,.1f} bit/s") for k, label, v in rows]
 
 
 def _raw_bits(scores: Scores) -> float:
-    sizes = scores.codec["codebook_sizes"][: scores.levels]
+    sizes = [scores.codec["codebook_sizes"][level] for level in scores.level_losses]
     return scores.codec["sample_rate"] / scores.codec["hop"] * float(np.log2(sizes).sum())
 
 
 def _unigram_bits(scores: Scores) -> float:
     frames_per_second = scores.codec["sample_rate"] / scores.codec["hop"]
-    return frames_per_second * sum(scores.baselines.unigram) / float(np.log(2))
+    return frames_per_second * sum(scores.baselines.unigram[k] for k in scores.level_losses) / float(np.log(2))
 
 
 def _bits_note(scores: Scores) -> str:
+    bits = scores.bits
+    structure = ", and the structure (that a clip goes on or ends)" if scores.objective == "next-token" else ""
+    bound = (
+        f" It is a bound, as masked objectives have no exact likelihood: {bits.say_total(1)} bit/s, the mean over "
+        "random masks and its 95 % interval."
+        if bits.interval is not None
+        else ""
+    )
     return (
-        f"What the model needs to name {scores.bits.seconds:.0f} s of held-out speech: the code within its codebook, "
-        f"and the structure (that a clip goes on or ends). Compare it only at the same codec ({scores.codec['name']}, "
+        f"What the model needs to name {bits.seconds:.0f} s of held-out speech: the code within its codebook"
+        f"{structure}.{bound} Compare it only at the same codec ({scores.codec['name']}, "
         f"{scores.levels} levels) and the same context ({scores.context:,} steps)."
     )
 

@@ -5,7 +5,8 @@
     total            their sum
 
 All are divided by the seconds of audio. They compare layouts and models at the same codec, levels, conditioning and
-context, and nothing else. One forward pass over the held-out set.
+context, and nothing else. One forward pass over the held-out set; masked objectives have no exact likelihood, so that
+theirs are a bound with an interval (`bounds`).
 
 Shapes: N steps, R rows, M cells, J legal ids of a cell, D width.
 """
@@ -22,6 +23,7 @@ import torch
 from hocket.data import Batch, Corpus, Mixture, one_pass
 from hocket.errors import InputError
 from hocket.evaluation.baselines import Baselines, fit_baselines
+from hocket.evaluation.bounds import sum_nats_in_place
 from hocket.evaluation.runs import Run, open_corpus
 from hocket.interleave import written
 from hocket.model import Model, load_model
@@ -42,10 +44,17 @@ class Bits:
     """What the audio bits are made of, level 0 first."""
     seconds: float
     """Seconds of audio scored."""
+    interval: float | None = None
+    """Of masked objectives: the bits are at most the total, which was estimated so closely (95 %). None if exact."""
 
     @property
     def total(self) -> float:
         return self.audio + self.structure + self.text
+
+    def say_total(self, digits: int = 0) -> str:
+        """The total for people."""
+        exact = f"{self.total:,.{digits}f}"
+        return exact if self.interval is None else f"at most {exact} ± {self.interval:,.{digits}f}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +69,7 @@ class Scores:
     stream: str = "audio"
     """The stream that is scored: `audio`, or the layout's first stream of codes."""
     levels: int
+    objective: str = "next-token"
     codec: dict[str, Any]
     context: int
     context_seconds: float
@@ -119,13 +129,14 @@ def _score(run: Run, model: Model, corpus: Corpus | Mixture) -> Scores:
         layout=written(model.layout),
         stream=stream,
         levels=levels,
+        objective=model.stage.objective,
         codec=model.codec_identity.to_dict(),
         context=model.config.context,
         context_seconds=model.context_seconds,
         train_hours=float(corpus.split("train").durations.sum()) / 3600,
         valid_seconds=float(valid.durations.sum()),
         bits=bits,
-        baselines=fit_baselines(corpus, levels, leading_level(model), stream),
+        baselines=fit_baselines(corpus, levels, leading_level(model), stream, ends=not model.stage.in_place),
         losses=losses,
     )
 
@@ -140,7 +151,7 @@ def leading_level(model: Model) -> int:
 def measure_bits(
     model: Model, valid: Corpus | Mixture, batch_steps: int = 2048, missing: str = "refuse"
 ) -> tuple[Bits, dict[str, float]]:
-    """Bits per second over a corpus (usually the valid split), and nats per cell by block.
+    """Bits per second over a corpus (usually the valid split), and nats per cell by block; of a masked model, bounds.
 
     Raises:
         InputError: the corpus is empty.
@@ -148,18 +159,15 @@ def measure_bits(
     if not len(valid):
         raise InputError(f'the corpus "{valid.folder}" has no held-out examples to score')
     model.eval()
-    batches = one_pass(
-        valid,
-        model.layout,
-        model.vocabulary,
-        batch_steps=max(batch_steps, model.config.context),
-        context=model.config.context,
-        given=model.given,
-        missing=missing,
-    )
-    nats = _sum_nats(model, batches)
     stream, n_levels = model.main_stream, model.layout.streams[model.main_stream]
     seconds = float(valid.lengths[stream].sum() / model.codec_identity.frame_rate)
+    context = model.config.context
+    options = {"batch_steps": max(batch_steps, context), "context": context, "missing": missing}
+    if model.stage.in_place:
+        nats, interval = sum_nats_in_place(model, valid, stream, seconds, **options)
+    else:
+        batches = one_pass(valid, model.layout, model.vocabulary, given=model.given, **options)
+        nats, interval = _sum_nats(model, batches), None
     per_second = bits_per_second(nats, stream, n_levels, seconds)
     bits = Bits(
         audio=per_second["audio"],
@@ -167,6 +175,7 @@ def measure_bits(
         text=per_second.get("text", 0.0),
         by_level=tuple(nats.codes(f"{stream}.{k}") / math.log(2) / seconds for k in range(n_levels)),
         seconds=seconds,
+        interval=interval,
     )
     losses = {block: nats.total[block] / count for block, count in nats.cells.items()}
     return bits, losses

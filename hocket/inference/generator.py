@@ -69,6 +69,11 @@ class Generator:
     """Generates with one model."""
 
     def __init__(self, model: Model):
+        if model.stage.in_place:
+            raise InputError(
+                f'this model predicts in place (objective "{model.stage.objective}"): it can be trained and scored, '
+                "but not sampled yet"
+            )
         self.model = model.eval()
         self._none = model.vocabulary.id("<none>")
         streams = [s for s in model.layout.streams if s not in (TEXT, ALIGNED_TEXT)]

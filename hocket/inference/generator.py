@@ -353,7 +353,7 @@ class Item:
         self.grid_TR: np.ndarray | None = None
         self.ended = False
         self._frames = lengths | {name: len(tokens) for name, tokens in request.prompts.items()}
-        self._ends = {model.vocabulary.id(f"<end.{name}>"): name for name in request.limits}
+        self._ends: dict[int, str] = {model.vocabulary.id(f"<end.{name}>"): name for name in request.limits}
         self._look()
 
     @property
@@ -397,6 +397,7 @@ class Item:
         drawn = {self._ends.get(int(ids_R[row])): row for row, _ in self.open_cells(step)}
         ended = {name: int(self.plan.frame_TR[step, row]) for name, row in drawn.items() if name is not None}
         if ended:
+            self._ends = {token: name for token, name in self._ends.items() if name not in ended}
             self._cursor.close_all(ended, step)
             self.ended = True
             self._look()

@@ -15,9 +15,9 @@ TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-3}
 def matrix(request, make_overrides, tmp_path_factory):
     """(dtype, folder of the runs): one of one process and one of two processes for each stage."""
     folder, dtype = tmp_path_factory.mktemp("matrix"), request.param
-    more = [f"training.dtype={dtype}", "training.engine=deepspeed"]
+    more = [f"training.dtype={dtype}", "training.engine=deepspeed", "model.dim=128"]  # wide enough to be cut
     runs = [make_overrides(folder / f"stage-{stage}", *more, f"training.zero_stage={stage}") for stage in STAGES]
-    done = train_in(folder, 2, runs)
+    done = train_in(2, folder, runs)
     assert not done.returncode, done.stderr
     run_recipe("tiny", make_overrides(folder / "one", *more, "training.accumulation=2"))
     return dtype, folder

@@ -119,8 +119,9 @@ def snapshot(wrapped: Any, folder: Path) -> list[Write]:
 def load(wrapped: Any, folder: Path, universal: bool = False) -> None:
     """Read a checkpoint of the same number of processes, or a universal one; every process calls it.
 
-    At stage 3 DeepSpeed gives the settings of the first group of parameters to all groups of a universal checkpoint, so
-    the groups' own are put back; a step sets the learning rate anyway.
+    From a universal checkpoint, DeepSpeed 0.19's stage 3 gives the settings of the first group of parameters to all
+    groups, and one count of steps, the same tensor, to all weights, which then counts several times a step. So the
+    groups' own settings are put back, and each weight gets a count of its own.
     """
     groups = wrapped.optimizer.param_groups
     settings = [{key: value for key, value in group.items() if key != "params"} for group in groups]
@@ -132,6 +133,8 @@ def load(wrapped: Any, folder: Path, universal: bool = False) -> None:
     if universal:
         for group, before in zip(groups, settings, strict=True):
             group.update(before)
+        for state in wrapped.optimizer.state.values():
+            state.update({key: value.clone() for key, value in state.items() if key == "step"})
 
 
 def make_universal(source: Path, target: Path) -> None:

@@ -37,7 +37,7 @@ def open_corpus(recipe: Recipe, engine: Engine) -> Mixture:
             f'the corpus "{mixture.folder}" is text alone: name one with codes beside it, as data.corpus=TEXTS,SPOKEN'
         )
     if recipe.codec.name is not None:
-        found = mixture.card.codec
+        found = mixture.streams[main_stream(mixture.streams) or next(iter(mixture.streams))]
         wanted = load_codec(recipe.codec.name, levels=found.levels).identity
         if wanted.fingerprint != found.fingerprint:
             raise InputError(

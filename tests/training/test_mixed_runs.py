@@ -84,6 +84,12 @@ def test_corpora_that_cannot_be_trained_on_are_named(overrides, tmp_path, kinds,
         run_recipe("tiny", overrides("run", f"data.corpus={','.join(names)}", more))
 
 
+def test_the_named_codec_is_looked_for_in_whatever_stream_there_is(overrides, tmp_path):
+    corpus = _corpus_of("left", tmp_path / "stereo")
+    with pytest.raises(InputError, match=r'is of codec "fake" .*, not of codec "bundled" .*add codec=corpus'):
+        run_recipe("tiny", overrides("run", f"data.corpus={corpus}", "codec.name=bundled"))
+
+
 def test_a_worker_that_dies_is_one_sentence(overrides, monkeypatch):
     def on_step(self, report):
         os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
@@ -95,9 +101,10 @@ def test_a_worker_that_dies_is_one_sentence(overrides, monkeypatch):
 
 
 def _corpus_of(kind: str, folder: Path) -> Path:
-    """Two rows; of text alone, of split valid, or long ones."""
+    """Two rows; of text alone, of split valid, of a stream "left", or long ones."""
     sizes = {"name": "fake", "revision": "1", "weight_hash": "0", "sample_rate": 16000, "hop": 640}
-    streams = {} if kind == "text" else {"audio": CodecIdentity(codebook_sizes=(4, 4), **sizes)}
+    stream = "left" if kind == "left" else "audio"
+    streams = {} if kind == "text" else {stream: CodecIdentity(codebook_sizes=(4, 4), **sizes)}
     codes = {name: np.zeros((50 if kind == "much" else 5, 2), np.uint16) for name in streams}
     split = "valid" if kind == "valid" else "train"
     facts = {"split": split, "streams": codes, "text": "text", "duration": float(bool(streams)), "audio": ""}

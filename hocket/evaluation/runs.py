@@ -18,6 +18,7 @@ from hocket.data import Corpus, Mixture
 from hocket.errors import InputError
 
 SAMPLE_FILE = "sample.json"
+RECENT = 64  # rows of training that are looked at for the names of losses
 Line = list[tuple[float, float]]
 
 
@@ -57,10 +58,13 @@ class Run:
 
     @property
     def blocks(self) -> list[str]:
-        """Blocks that are scored, such as audio.0, in the order of the metrics."""
-        rows = self.train[-1:] + self.valid[-1:]
-        names = [key.partition("/")[2] for row in rows for key in row if key.startswith(("loss/", "valid/"))]
-        return [name for name in dict.fromkeys(names) if name != "loss"]
+        """Blocks that are scored, such as audio.0, stream after stream as the metrics have them; a step of a masked
+        model need not have all."""
+        rows = self.train[-RECENT:] + self.valid[-1:]
+        found = [key.partition("/")[2] for row in rows for key in row if key.startswith(("loss/", "valid/"))]
+        names = [name for name in dict.fromkeys(found) if name != "loss"]
+        streams = list(dict.fromkeys(name.partition(".")[0] for name in names))
+        return sorted(names, key=lambda name: (streams.index(name.partition(".")[0]), int(name.partition(".")[2] or 0)))
 
     def line(self, key: str) -> Line:
         """(step, value) of one metric over the run."""

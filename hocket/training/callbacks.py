@@ -23,15 +23,22 @@ class MetricsLog(Callback):
     Args:
         frame_rate: of the audio, in Hz.
         peak_flops: what all devices can do in a second; without it there is no MFU.
+        has_bits: whether the losses of a step add up to all that was said in it; not where codes are masked.
     """
 
     name = "metrics"
 
     def __init__(
-        self, files: MetricsFiles | None, blocks: list[str], frame_rate: float, every: int, peak_flops: float | None
+        self,
+        files: MetricsFiles | None,
+        blocks: list[str],
+        frame_rate: float,
+        every: int,
+        peak_flops: float | None,
+        has_bits: bool = True,
     ):
         self._files, self._blocks, self._frame_rate, self._every = files, blocks, frame_rate, every
-        self._peak_flops = peak_flops
+        self._peak_flops, self._has_bits = peak_flops, has_bits
         self._sums, self._data = Sums(blocks), DataSums()
         self._seconds, self._steps = 0.0, 0
         self._tokens = 0.0
@@ -69,7 +76,9 @@ class MetricsLog(Callback):
     def _bits(self) -> dict[str, float]:
         """Of all that was predicted, by second of audio; means over the steps, so of weights that moved."""
         seconds = self._sums.frames / self._frame_rate
-        return {"bits_per_audio_second": sum(self._sums.nats) / math.log(2) / seconds} if seconds else {}
+        if not (self._has_bits and seconds):
+            return {}
+        return {"bits_per_audio_second": sum(self._sums.nats) / math.log(2) / seconds}
 
     def _speed(self) -> dict[str, float]:
         flops = self._data.flops / self._seconds

@@ -148,7 +148,9 @@ class _Training:
         every, average, folder = self._every, self.average, self.run_folder.path
         callbacks: list[Callback] = [Averaging(average)] if average else []
         callbacks += [
-            MetricsLog(files, self.blocks, frame_rate, every.log_every, self._peak_flops),
+            MetricsLog(
+                files, self.blocks, frame_rate, every.log_every, self._peak_flops, not self.model.stage.in_place
+            ),
             Validation(self.engine, self.valid, self.blocks, files, every.valid_every, self.model, average),
         ]
         if every.spike_deviations:

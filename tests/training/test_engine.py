@@ -51,9 +51,19 @@ def plain_adamw(n: int, training: TrainingGroup) -> tuple[list[float], dict[str,
     return norms, model.state_dict()
 
 
-@pytest.mark.parametrize(("kind", "stage"), [("accelerate", 0), ("deepspeed", 0), ("deepspeed", 1), ("deepspeed", 2)])
-def test_a_window_is_one_big_batch(kind, stage):
-    training = TrainingGroup(engine=kind, zero_stage=stage, accumulation=3)
+@pytest.mark.parametrize(
+    ("kind", "stage", "offload"),
+    [
+        ("accelerate", 0, "none"),
+        *(("deepspeed", stage, "none") for stage in range(4)),
+        ("deepspeed", 1, "optimizer"),
+        ("deepspeed", 2, "optimizer"),
+        ("deepspeed", 3, "optimizer"),
+        ("deepspeed", 3, "parameters"),
+    ],
+)
+def test_a_window_is_one_big_batch(kind, stage, offload):
+    training = TrainingGroup(engine=kind, zero_stage=stage, offload=offload, accumulation=3)
     engine = Engine(training)
     engine.prepare(Square())
     norms, weights = norms_and_weights(engine, 2, 5, 1)
@@ -94,6 +104,21 @@ def test_only_matrices_decay():
     decayed, free = build_optimizer(Square(), TrainingGroup(weight_decay=0.3)).param_groups
     assert (decayed["weight_decay"], {p.ndim for p in decayed["params"]}) == (0.3, {2})
     assert (free["weight_decay"], {p.ndim for p in free["params"]}) == (0.0, {1})
+
+
+def test_settings_that_an_engine_cannot_follow_are_refused(monkeypatch):
+    for settings, said in {
+        ("zero_stage", 4): "must be 0, 1, 2 or 3",
+        ("offload", "parameters"): r"training\.offload=parameters needs training\.zero_stage=3 or more",
+        ("offload", "disk"): 'has no choice "disk"',
+    }.items():
+        with pytest.raises(InputError, match=said):
+            TrainingGroup(**dict([settings]))
+    with pytest.raises(InputError, match=r"training\.zero_stage=3 needs DeepSpeed, but the engine is plain Accelerate"):
+        Engine(TrainingGroup(engine="accelerate", zero_stage=3))
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(InputError, match=r"training\.compile=true cannot run here: there is no C\+\+ compiler"):
+        Engine(TrainingGroup(engine="accelerate", compile=True))
 
 
 def test_without_a_compiler_accelerate_takes_over(monkeypatch):

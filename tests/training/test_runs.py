@@ -84,6 +84,8 @@ def test_another_recipe_is_refused_by_its_first_key_and_fresh_starts_over(short_
     folder, made = short_run
     with pytest.raises(InputError, match=r"was made with model\.ffn_dim=32, not 48"):
         run_recipe("tiny", [*made, "model.ffn_dim=48"])
+    with pytest.raises(InputError, match=r"was made with training\.accumulation=1, not 2, and as many processes"):
+        run_recipe("tiny", [*made, "training.accumulation=2", "training.steps=3"])
     with pytest.raises(InputError, match=r"has done 2 steps, more than training\.steps=1"):
         run_recipe("tiny", [*made, "training.steps=1"])
     assert run_recipe("tiny", [*made, "training.steps=3"]).steps == 3
@@ -93,9 +95,9 @@ def test_another_recipe_is_refused_by_its_first_key_and_fresh_starts_over(short_
 
 def test_a_damaged_checkpoint_is_named(short_run):
     folder, made = short_run
-    weights_file = folder / "checkpoints/2/engine/model.safetensors"
+    weights_file = folder / "checkpoints/2/engine/state.pt"
     weights_file.write_bytes(weights_file.read_bytes()[:-1])
-    with pytest.raises(InputError, match=r'2" is damaged, engine/model.safetensors is missing or cut short'):
+    with pytest.raises(InputError, match=r'2" is damaged, engine/state.pt is missing or cut short'):
         run_recipe("tiny", made)
     shutil.rmtree(folder / "checkpoints/2")
     with pytest.raises(InputError, match=r'checkpoints/2" is missing, though .*latest names it'):

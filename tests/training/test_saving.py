@@ -1,0 +1,100 @@
+"""Checkpoints are written while training goes on, whole or not at all, and the right ones are kept."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from launching import python, rows
+
+from hocket.errors import InputError
+from hocket.training import run_recipe
+from hocket.training.checkpoints import RunFolder, _remove_old
+from hocket.training.saving import Saver, Write, to_host
+
+KILLED_WHILE_SAVING = """
+import os, signal, sys, time
+from hocket.training import run_recipe
+from hocket.training.callbacks import Progress
+from hocket.training.saving import Write
+Progress.on_step = lambda self, report: os.kill(os.getpid(), signal.SIGKILL) if report.step == 5 else None
+write = Write.do
+Write.do = lambda self: (write(self), saves.append(1), time.sleep(60 if len(saves) > 2 else 0))
+saves = []
+run_recipe("tiny", sys.argv[1:])
+"""
+
+
+def test_a_kill_while_saving_leaves_the_checkpoint_before(overrides, tmp_path):
+    more = ["training.engine=accelerate", "training.save_every=2"]
+    assert python(KILLED_WHILE_SAVING, *overrides("run", *more), module=False).returncode == -signal.SIGKILL
+    folder = tmp_path / "run/checkpoints"
+    assert (tmp_path / "run/latest").read_text() == "2\n"
+    assert {path.name for path in folder.iterdir()} <= {".writing", "2"}
+    resumed, whole = run_recipe("tiny", overrides("run", *more)), run_recipe("tiny", overrides("whole", *more))
+    assert rows(resumed.folder) == rows(whole.folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["6", "8"]
+
+
+def test_training_goes_on_while_files_are_written(overrides, tmp_path):
+    waiting = overrides("waiting", "training.engine=accelerate", "training.background_save=false")
+    beside = overrides("beside", "training.engine=accelerate")
+    assert rows(run_recipe("tiny", waiting).folder) == rows(run_recipe("tiny", beside).folder)
+
+
+def test_a_full_disk_ends_the_run_in_words(overrides, monkeypatch):
+    def do(self):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Write, "do", do)
+    with pytest.raises(InputError, match=r"a checkpoint could not be written: OSError: \[Errno 28\] No space left"):
+        run_recipe("tiny", overrides("run", "training.engine=accelerate"))
+
+
+def test_the_first_process_finishes_when_all_have_written(tmp_path):
+    finished = []
+    first, second = Saver(0, 2), Saver(1, 2)
+    first.start(tmp_path, [Write(torch.ones(2), tmp_path / "0.pt")], lambda: finished.append(1))
+    assert first._thread is not None
+    first._thread.join(0.2)
+    assert not finished
+    second.start(tmp_path, [Write(torch.ones(2), tmp_path / "1.pt")], lambda: None)
+    assert (first.join(), second.join(), finished) == (None, None, [1])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.pt", "1.pt"]
+
+
+def test_copies_are_not_changed_by_training():
+    weight = torch.ones(3)
+    state = {"a": [weight, (weight[:2], 1)], "b": "words"}
+    copied = to_host(state)
+    weight.zero_()
+    assert torch.equal(copied["a"][0], torch.ones(3))
+    assert torch.equal(copied["a"][1][0], torch.ones(2))
+    assert copied["b"] == "words"
+
+
+def keep(folder: Path, valid_losses: dict[int, float | None], **options) -> tuple[list[str], str | None]:
+    """The checkpoints that are kept of these, and the best."""
+    run = RunFolder(folder)
+    for step, loss in valid_losses.items():
+        run.checkpoint(step).mkdir(parents=True)
+        (run.checkpoint(step) / "trainer.json").write_text(json.dumps({"valid_loss": loss}))
+    _remove_old(run, **options)
+    return sorted(p.name for p in run.checkpoints.iterdir()), run.best.read_text() if run.best.is_file() else None
+
+
+def test_the_newest_and_the_best_are_kept(tmp_path):
+    losses = {1: 3.0, 2: 1.0, 3: None, 4: float("nan"), 5: 2.0}
+    assert keep(tmp_path / "a", losses, keep=2, keep_best=True) == (["2", "4", "5"], "2\n")
+    assert keep(tmp_path / "b", losses, keep=2, keep_best=False) == (["4", "5"], "5\n")
+    assert keep(tmp_path / "c", {3: None, 6: None, 9: None}, keep=1, keep_best=True) == (["9"], None)
+
+
+def test_a_run_keeps_its_best(overrides):
+    more = ["training.engine=accelerate", "training.save_every=4", "training.keep=1", "training.lr=10"]
+    result = run_recipe("tiny", overrides("run", *more, "training.min_lr_ratio=1", "training.steps=12"))
+    scores = {row["step"]: row["valid/loss"] for row in rows(result.folder) if "valid/loss" in row}
+    best = min(scores, key=scores.__getitem__)
+    assert (result.folder / "best").read_text() == f"{best}\n"
+    assert {p.name for p in (result.folder / "checkpoints").iterdir()} == {str(best), "12"}

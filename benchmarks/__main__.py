@@ -2,7 +2,7 @@
 
 import sys
 
-from benchmarks import attention, codecs, generation, imports, loader, patterns, training
+from benchmarks import attention, codecs, generation, imports, loader, loss, patterns, training
 
 ALL = {
     "attention": attention.main,
@@ -10,6 +10,7 @@ ALL = {
     "generation": generation.main,
     "imports": imports.main,
     "loader": loader.main,
+    "loss": loss.main,
     "patterns": patterns.main,
     "training": training.main,
 }

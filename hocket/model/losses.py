@@ -29,13 +29,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hocket.model.liger import is_installed, liger_softmax
+
 Ranges = Sequence[tuple[int, int]]
 """Half-open ranges of rows of the output matrix: what a cell may hold, in the order of its logits."""
 
 CHUNK_ELEMENTS = {"cpu": 2**21, "cuda": 2**26}
 """Logits of a chunk by kind of device, unless `MIN_CHUNK_CELLS` cells have more."""
-MIN_CHUNK_CELLS = 256
+MIN_CHUNK_CELLS = 128
 """Cells of a chunk at least: with fewer, a product is bound by reading the weights."""
+PART_ROWS = 8192
+"""Rows of the output matrix in one product: what a product makes besides logits is no longer."""
 
 
 @dataclass
@@ -254,7 +258,7 @@ class _Cells:
 
 @dataclass(frozen=True)
 class _Part:
-    """A range of rows of the output matrix."""
+    """Some rows of the output matrix."""
 
     start: int
     stop: int
@@ -275,6 +279,8 @@ class _Work:
         self.x_ND, self.weight_VD, self.dtype, self.z_loss = x_ND, weight_VD, dtype, z_loss
         self.wants_x, self.wants_weight = wants_x, wants_weight
         self.precise = torch.promote_types(dtype, torch.float32)
+        fused = x_ND.device.type == "cuda" and self.precise == torch.float32 and is_installed()
+        self.softmax = liger_softmax if fused else torch_softmax
         self.grad_x_ND = x_ND.new_zeros(x_ND.shape if wants_x else 0, dtype=self.precise)
         self.grad_weight_VD = x_ND.new_zeros(weight_VD.shape if wants_weight else 0, dtype=weight_VD.dtype)
 
@@ -284,7 +290,7 @@ class _Work:
         ce_M = torch.zeros_like(weight_M)
         total = ce_M.new_zeros(())
         for group in groups:
-            parts = [self._part(a, b) for a, b in group.ranges]
+            parts = [self._part(a, b) for a, b in _split(group.ranges)]
             for chunk in _chunks(group, self.x_ND.device.type):
                 position_C = positions(group.ranges, cells.target_M[chunk])
                 loss_C, ce_M[chunk] = self._chunk(cells.step_M[chunk], position_C, weight_M[chunk], parts)
@@ -295,7 +301,7 @@ class _Work:
         return total, ce_M
 
     def _part(self, start: int, stop: int) -> _Part:
-        """A range of rows; its gradient is added up in float32, in place where the weights are float32."""
+        """Some rows; their gradient is added up in float32, in place where the weights are float32."""
         grad_JD = self.grad_weight_VD[start:stop]
         if self.wants_weight and self.weight_VD.dtype != self.precise:
             grad_JD = torch.zeros_like(grad_JD, dtype=self.precise)
@@ -309,7 +315,7 @@ class _Work:
         for part, columns_CJ in _columns(logits_CJ, parts):
             torch.mm(x_CD, part.weight_JD.T, out=columns_CJ)
         wants = self.wants_x or self.wants_weight
-        loss_C, ce_C = _softmax(logits_CJ, position_C, self.z_loss, wants)
+        loss_C, ce_C = self.softmax(logits_CJ, position_C, self.z_loss, wants)
         if wants:
             self._add_gradients(x_CD, step_C, weight_C, logits_CJ, parts)
         return loss_C, ce_C
@@ -323,19 +329,29 @@ class _Work:
         parts: Sequence[_Part],
     ) -> None:
         """From the gradients of the logits, unweighted: the cells' weights are multiplied into the narrower side."""
-        weight_C1 = weight_C[:, None].to(self.dtype)
         if self.wants_x:
-            grad_CD = torch.zeros_like(x_CD)
+            grad_CD = torch.zeros_like(x_CD, dtype=self.precise)
             for part, columns_CJ in _columns(grad_CJ, parts):
-                grad_CD.addmm_(columns_CJ, part.weight_JD)
-            self.grad_x_ND.index_add_(0, step_C, grad_CD.mul_(weight_C1).to(self.precise))
+                self._add_product(grad_CD, columns_CJ, part.weight_JD)
+            self.grad_x_ND.index_add_(0, step_C, grad_CD.mul_(weight_C[:, None]))
         if self.wants_weight:
-            weighted_CD = x_CD.mul_(weight_C1)
+            weighted_CD = x_CD.mul_(weight_C[:, None].to(self.dtype))
             for part, columns_CJ in _columns(grad_CJ, parts):
-                if self.dtype == self.precise:
-                    part.grad_JD.addmm_(columns_CJ.T, weighted_CD)
-                else:
-                    part.grad_JD.add_(columns_CJ.T @ weighted_CD)
+                self._add_product(part.grad_JD, columns_CJ.T, weighted_CD)
+
+    def _add_product(self, total: Tensor, a: Tensor, b: Tensor) -> None:
+        """Adds a @ b in float32, whatever the dtype of the factors."""
+        if self.dtype == self.precise:
+            total.addmm_(a, b)
+        else:
+            total.add_(a @ b)
+
+
+def _split(ranges: Ranges) -> Iterator[tuple[int, int]]:
+    """The ranges, cut to `PART_ROWS` at most."""
+    for start, stop in ranges:
+        for a in range(start, stop, PART_ROWS):
+            yield a, min(a + PART_ROWS, stop)
 
 
 def _chunks(group: _Group, device: str) -> Iterator[slice]:
@@ -345,11 +361,11 @@ def _chunks(group: _Group, device: str) -> Iterator[slice]:
 
 
 def _columns(logits_CJ: Tensor, parts: Sequence[_Part]) -> Iterator[tuple[_Part, Tensor]]:
-    """Each range with its logits."""
+    """Each part with its logits."""
     return zip(parts, logits_CJ.split([part.size for part in parts], dim=1), strict=True)
 
 
-def _softmax(logits_CJ: Tensor, position_C: Tensor, z_loss: float, wants_gradient: bool) -> tuple[Tensor, Tensor]:
+def torch_softmax(logits_CJ: Tensor, position_C: Tensor, z_loss: float, wants_gradient: bool) -> tuple[Tensor, Tensor]:
     """Cross-entropy with and without z-loss `[C]` of each cell; the logits become their gradients.
 
     d(ce) / d(logits) is p - onehot, and with the z-loss (1 + 2 z log(Z)) p - onehot.

@@ -5,7 +5,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from hocket.model import losses
 from hocket.model.heads import LegalSet, ParallelHead
-from hocket.model.losses import cells_cross_entropy, ranges_cross_entropy
+from hocket.model.liger import liger_softmax
+from hocket.model.losses import cells_cross_entropy, ranges_cross_entropy, torch_softmax
 
 STEPS, ROWS, WIDTH, IDS = 48, 3, 16, 100
 TABLES = {
@@ -23,7 +24,7 @@ def ids_of(ranges) -> torch.Tensor:
     return torch.tensor([i for a, b in ranges for i in range(a, b)])
 
 
-def make_cells(ranges_S, *, steps=STEPS, rows=ROWS, width=WIDTH, ids=IDS, dtype=torch.float32):
+def make_cells(ranges_S, *, steps=STEPS, rows=ROWS, width=WIDTH, ids=IDS, dtype=torch.float32) -> list[torch.Tensor]:
     """States, output matrix, targets, legal sets and weights."""
     generator = torch.Generator().manual_seed(0)
     x_ND = torch.randn(steps, width, generator=generator).to(dtype).requires_grad_()
@@ -32,7 +33,7 @@ def make_cells(ranges_S, *, steps=STEPS, rows=ROWS, width=WIDTH, ids=IDS, dtype=
     choices_S = [ids_of(ranges) if ranges else torch.zeros(1, dtype=torch.long) for ranges in ranges_S]
     draws_NR = torch.randint(0, 10**6, (steps, rows), generator=generator)
     target_NR = torch.stack([choices[draws_NR % len(choices)] for choices in choices_S]).gather(0, legal_NR[None])[0]
-    return x_ND, weight_VD, target_NR, legal_NR, torch.rand(steps, rows, generator=generator)
+    return [x_ND, weight_VD, target_NR, legal_NR, torch.rand(steps, rows, generator=generator)]
 
 
 def naive(x_ND, weight_VD, target_NR, legal_NR, weight_NR, ranges_S, z_loss=0.0):
@@ -66,6 +67,7 @@ def assert_near(found: torch.Tensor, wanted: torch.Tensor, tolerance: float):
 def small_chunks(monkeypatch):
     monkeypatch.setattr(losses, "CHUNK_ELEMENTS", {"cpu": 300, "cuda": 300})
     monkeypatch.setattr(losses, "MIN_CHUNK_CELLS", 3)
+    monkeypatch.setattr(losses, "PART_ROWS", 7)
 
 
 @pytest.mark.parametrize("z_loss", [0.0, 1e-2])
@@ -73,8 +75,8 @@ def small_chunks(monkeypatch):
 @pytest.mark.usefixtures("small_chunks")
 def test_values_and_gradients_are_those_of_full_logits(ranges_S, z_loss):
     cells = make_cells(ranges_S)
-    loss = cells_cross_entropy(*cells, ranges_S, z_loss=z_loss)
-    total, ce_S = naive(*cells, ranges_S, z_loss)
+    loss = cells_cross_entropy(*cells, ranges_S=ranges_S, z_loss=z_loss)
+    total, ce_S = naive(*cells, ranges_S=ranges_S, z_loss=z_loss)
     assert_near(loss.total, total, 1e-6)
     assert_near(loss.ce_S, ce_S, 1e-6)
     assert loss.count_S.tolist() == [int((cells[3] == index).sum()) for index in range(len(ranges_S))]
@@ -89,8 +91,8 @@ def test_bfloat16(how, z_loss):
     ranges_S = TABLES["sets share ids"]
     cells = make_cells(ranges_S, dtype=torch.bfloat16 if how == "weights" else torch.float32)
     with torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast"):
-        loss = cells_cross_entropy(*cells, ranges_S, z_loss=z_loss)
-    total, _ = naive(*cells, ranges_S, z_loss)
+        loss = cells_cross_entropy(*cells, ranges_S=ranges_S, z_loss=z_loss)
+    total, _ = naive(*cells, ranges_S=ranges_S, z_loss=z_loss)
     assert loss.total.dtype == loss.ce_S.dtype == torch.float32
     assert_near(loss.total, total, 2e-2)
     for found, wanted, leaf in zip(
@@ -126,19 +128,19 @@ def test_no_cells_give_zeros():
 def test_only_the_gradients_that_are_wanted_are_made():
     ranges_S = TABLES["sets share ids"]
     x, weight, *cells = make_cells(ranges_S)
-    wanted = gradients(cells_cross_entropy(x, weight, *cells, ranges_S).total, x, weight)
-    (grad_x,) = gradients(cells_cross_entropy(x, weight.detach(), *cells, ranges_S).total, x)
-    (grad_weight,) = gradients(cells_cross_entropy(x.detach(), weight, *cells, ranges_S).total, weight)
+    wanted = gradients(cells_cross_entropy(x, weight, *cells, ranges_S=ranges_S).total, x, weight)
+    (grad_x,) = gradients(cells_cross_entropy(x, weight.detach(), *cells, ranges_S=ranges_S).total, x)
+    (grad_weight,) = gradients(cells_cross_entropy(x.detach(), weight, *cells, ranges_S=ranges_S).total, weight)
     assert torch.equal(grad_x, wanted[0])
     assert torch.equal(grad_weight, wanted[1])
     with torch.no_grad():
-        assert not cells_cross_entropy(x, weight, *cells, ranges_S).total.requires_grad
+        assert not cells_cross_entropy(x, weight, *cells, ranges_S=ranges_S).total.requires_grad
 
 
 def test_a_second_backward_is_refused():
     ranges_S = TABLES["one range"]
     cells = make_cells(ranges_S)
-    total = cells_cross_entropy(*cells, ranges_S).total
+    total = cells_cross_entropy(*cells, ranges_S=ranges_S).total
     total.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         total.backward()
@@ -149,7 +151,7 @@ def test_a_compiled_model_contains_it_whole():
     cells = make_cells(ranges_S)
 
     def loss(x_ND, weight_VD, *rest):
-        return 3 * cells_cross_entropy(x_ND * 2, weight_VD, *rest, ranges_S, z_loss=1e-3).total
+        return 3 * cells_cross_entropy(x_ND * 2, weight_VD, *rest, ranges_S=ranges_S, z_loss=1e-3).total
 
     compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
     assert_near(compiled(*cells), loss(*cells), 1e-6)
@@ -160,7 +162,7 @@ def test_a_compiled_model_contains_it_whole():
 def largest_allocation(run) -> int:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         run()
-    return max(event.self_cpu_memory_usage for event in profiler.events())
+    return max(event.self_cpu_memory_usage for event in profiler.events() or ())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -174,11 +176,11 @@ def test_the_logits_are_never_held(monkeypatch, dtype):
 
     def ours():
         with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.nbytes) or t, lambda t: t):
-            cells_cross_entropy(*cells, ranges_S, z_loss=1e-3).total.backward()
+            cells_cross_entropy(*cells, ranges_S=ranges_S, z_loss=1e-3).total.backward()
 
     assert largest_allocation(ours) <= bound
     assert 0 < max(saved) <= bound
-    assert largest_allocation(lambda: naive(*cells, ranges_S)[0].backward()) > 100 * bound
+    assert largest_allocation(lambda: naive(*cells, ranges_S=ranges_S)[0].backward()) > 100 * bound
 
 
 @pytest.fixture
@@ -202,7 +204,7 @@ def test_the_head_adds_up_by_block_without_weights_and_z_loss(make_head, softmax
     x_ND, _, *cells = make_cells(RANGES_S)
     parts = head(x_ND, *cells)
     ranges_S = RANGES_S if softmax == "legal" else [(), *[((0, IDS),)] * 3]
-    total, ce_S = naive(x_ND, head.weight, *cells, ranges_S, 1e-2)
+    total, ce_S = naive(x_ND, head.weight, *cells, ranges_S=ranges_S, z_loss=1e-2)
     assert_near(parts.total, total, 1e-6)
     assert_near(parts.weight, cells[2].sum(), 1e-6)
     assert set(parts.by_block) == {"audio.0", "audio.1"}
@@ -230,12 +232,25 @@ def test_on_cuda_with_one_wait(recwarn, dtype):
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("warn")
     try:
-        loss = cells_cross_entropy(*on_device, ranges_S, z_loss=1e-3)
+        loss = cells_cross_entropy(*on_device, ranges_S=ranges_S, z_loss=1e-3)
         found = gradients(loss.total, *on_device[:2])
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert sum("synchroniz" in str(warning.message) for warning in recwarn) <= 1
-    total, _ = naive(*cells, ranges_S, 1e-3)
+    total, _ = naive(*cells, ranges_S=ranges_S, z_loss=1e-3)
     assert_near(loss.total.cpu(), total, 2e-2 if dtype == torch.bfloat16 else 1e-5)
     for grad, wanted in zip(found, gradients(total, *cells[:2]), strict=True):
         assert_near(grad.cpu(), wanted, 2e-2 if dtype == torch.bfloat16 else 1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("z_loss", [0.0, 1e-2])
+def test_the_kernel_of_liger_equals_torch(z_loss):
+    pytest.importorskip("liger_kernel")
+    logits_CJ = 3 * torch.randn(6, 2049, device="cuda")
+    position_C = torch.randint(2049, (6,), device="cuda")
+    grad_CJ, wanted_CJ = logits_CJ.clone(), logits_CJ.clone()
+    found = liger_softmax(grad_CJ, position_C, z_loss, wants_gradient=True)
+    wanted = torch_softmax(wanted_CJ, position_C, z_loss, wants_gradient=True)
+    torch.testing.assert_close((*found, grad_CJ), (*wanted, wanted_CJ))

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from hocket.interleave.rows import find_rows
 from hocket.model import Model, ParallelHead
 from hocket.model.heads import LegalSet
 from hocket.vocab import Vocabulary
@@ -90,5 +91,9 @@ def watching_structure(model: Model) -> Iterator[dict[str, float]]:
 
 
 def has_exact_bits(model: Model) -> bool:
-    """Whether a pass over the data gives the likelihood, part by part: next-token prediction with a parallel head."""
-    return model.stage.objective == "next-token" and isinstance(model.head, ParallelHead)
+    """Whether `watching_structure` sees all structure: next-token prediction over legal ids, and no choice of blocks in
+    rows that a depth head predicts."""
+    if model.stage.in_place or model.config.softmax != "legal":
+        return False
+    later = find_rows(model.layout, model.given).later_legal if model.depth is not None else ()
+    return all(len(model.head.legal_sets[index].ranges) == 1 for index in later)

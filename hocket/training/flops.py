@@ -94,8 +94,9 @@ def flops_per_step(
         columns_per_step: legal ids summed over the cells that a step predicts, on average; for a full softmax the
             vocabulary's size times the cells.
         frozen_weights: matrix weights of the blocks that do not train.
-        head_weights_per_step: weights that a step passes in a head's own blocks (a depth transformer: its block weights
-            times the rows that it goes over, times the share of frames that it is trained on), besides the columns.
+        head_weights_per_step: weights that a step passes in a depth head (`depth_weights`, and its own width times the
+            columns of the rows that it predicts), times the share of steps that it is trained on; `columns_per_step` is
+            of the first predicted row alone then.
     """
     n_steps = float(np.sum(lengths))
     per_step = 6 * block_weights(config) - 2 * frozen_weights
@@ -116,7 +117,7 @@ class BatchFlops:
 
     def __init__(self, model: Model):
         self._config, self._causal = model.config, model.stage.attention == "causal"
-        self._shifted = model.stage.objective == "next-token"
+        self._in_place, self._depth = model.stage.in_place, model.depth
         full = model.vocabulary.size if model.config.softmax == "full" else 0
         self._columns = np.array([legal.size and max(full, legal.size) for legal in model.head.legal_sets])
         blocks = model.decoder.blocks.parameters()
@@ -125,10 +126,44 @@ class BatchFlops:
 
     def __call__(self, batch: Batch) -> float:
         lengths_D = _real_lengths(batch)
-        legal_NR = batch.legal_NR[~batch.is_start_N] if self._shifted else batch.legal_NR
-        counts = np.bincount(legal_NR.flatten().cpu().numpy(), minlength=len(self._columns))
-        columns = float(counts @ self._columns) / max(1, lengths_D.sum())
-        return flops_per_step(self._config, lengths_D, columns, causal=self._causal, frozen_weights=self._frozen)
+        n_steps = max(1, int(lengths_D.sum()))
+        legal_NR = (batch.legal_NR if self._in_place else batch.legal_NR[~batch.is_start_N]).cpu().numpy()
+        in_depth = 0.0
+        if self._depth is not None:
+            later = list(self._depth.rows[1:])
+            in_depth = self._count_depth(legal_NR[:, later]) / n_steps
+            legal_NR = legal_NR[:, [self._depth.rows[0]]]
+        return flops_per_step(
+            self._config,
+            lengths_D,
+            self._count_columns(legal_NR) / n_steps,
+            causal=self._causal,
+            frozen_weights=self._frozen,
+            head_weights_per_step=in_depth,
+        )
+
+    def _count_columns(self, legal_NR: np.ndarray) -> float:
+        return float(np.bincount(legal_NR.ravel(), minlength=len(self._columns)) @ self._columns)
+
+    def _count_depth(self, legal_NQ: np.ndarray) -> float:
+        """Weights that a batch passes in the depth head."""
+        assert self._depth is not None
+        n_trained = int((legal_NQ > 0).any(axis=1).sum())
+        columns = self._count_columns(legal_NQ)
+        return self._depth.fraction * (
+            n_trained * depth_weights(self._config, len(self._depth.rows)) + columns * self._depth.config.dim
+        )
+
+
+def depth_weights(config: ModelConfig, n_rows: int) -> float:
+    """Weights that one step passes in a depth head over so many rows, output matrix aside.
+
+    Projection and blocks at each position, and attention as if it were weights: 12 operations a pair and channel are 2
+    weights of 6.
+    """
+    depth = config.depth(n_rows)
+    attention = 2 * depth.n_layers * depth.n_heads * depth.head_width * attention_pairs([n_rows])
+    return n_rows * (block_weights(depth) + config.dim * depth.dim) + attention
 
 
 def _real_lengths(batch: Batch) -> np.ndarray:

@@ -45,10 +45,10 @@ def build_optimizer(module: nn.Module, training: TrainingGroup) -> torch.optim.O
     if not named:
         raise InputError(f"training.freeze={training.freeze} leaves nothing to train")
     by_muon = {name for name, p in named.items() if training.optimizer == "muon" and is_hidden_matrix(name, p)}
-    rest = [p for name, p in named.items() if name not in by_muon]
+    rest = [name for name in named if name not in by_muon]
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in rest if decays(p)], "weight_decay": training.weight_decay},
-        {"params": [p for p in rest if not decays(p)], "weight_decay": 0.0},
+        {"params": [named[name] for name in rest if decays(name, named[name])], "weight_decay": training.weight_decay},
+        {"params": [named[name] for name in rest if not decays(name, named[name])], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     betas = (training.beta1, training.beta2)
@@ -57,14 +57,19 @@ def build_optimizer(module: nn.Module, training: TrainingGroup) -> torch.optim.O
     return MuonAdamW([*_muon_groups(module, named, by_muon, training), *groups], lr=training.lr, betas=betas)
 
 
-def decays(parameter: Tensor) -> bool:
+def is_matrix(name: str, parameter: Tensor) -> bool:
+    """A matrix, or several on top of each other; no biases, though they may come on top of each other too."""
+    return parameter.ndim >= 2 and not name.endswith(".bias")
+
+
+def decays(name: str, parameter: Tensor) -> bool:
     """Whether weight decay is meant for it: a matrix, and no table of which rows are frozen."""
-    return parameter.ndim >= 2 and not getattr(parameter, "frozen_rows", 0)
+    return is_matrix(name, parameter) and not getattr(parameter, "frozen_rows", 0)
 
 
 def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
     """A matrix inside a block: what maps hidden states to hidden states, adapters aside."""
-    return parameter.ndim >= 2 and bool(_IN_BLOCKS.search(name)) and ".lora_" not in name
+    return is_matrix(name, parameter) and bool(_IN_BLOCKS.search(name)) and ".lora_" not in name
 
 
 def engine_for(training: TrainingGroup) -> tuple[str, str | None]:
@@ -171,7 +176,7 @@ class MuonAdamW(torch.optim.Optimizer):
 
 
 def orthogonalise(matrices: Sequence[Tensor]) -> list[Tensor]:
-    """For each `[…, m, n]` a matrix with the same directions and singular values near 1 (0.7 to 1.2), in its dtype."""
+    """For each `[…, m, n]` a matrix with the same directions and singular values near 1 (0.5 to 1.3), in its dtype."""
     done: list[Tensor | None] = [None] * len(matrices)
     for indices in _same_shapes(matrices):
         stacked = torch.stack([matrices[i] for i in indices])

@@ -4,8 +4,17 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from hocket.model import ModelConfig
-from hocket.training.flops import BatchFlops, attention_pairs, block_weights, flops_per_step, peak_flops
+from hocket.interleave import Stage, load_layout
+from hocket.model import Model, ModelConfig
+from hocket.training.flops import (
+    BatchFlops,
+    attention_pairs,
+    block_weights,
+    depth_weights,
+    flops_per_step,
+    peak_flops,
+)
+from hocket.vocab import Vocabulary
 from tests.conftest import batch_of, random_document
 
 CONFIG = ModelConfig(dim=32, n_layers=2, n_heads=4, n_kv_heads=2, ffn_dim=48)
@@ -57,3 +66,26 @@ def test_devices_are_found_by_the_longest_part_of_their_name():
     assert peak_flops("NVIDIA A100-SXM4-80GB") == 312e12
     assert peak_flops("NVIDIA GeForce RTX 4090") == pytest.approx(165e12, rel=0.01)
     assert peak_flops("cpu") is None
+
+
+@pytest.mark.parametrize("weights", ["shared", "rows"])
+def test_a_depth_head_is_counted(weights, identity):
+    shape = {"depth_dim": 16, "depth_layers": 2, "depth_heads": 2, "depth_kv_heads": 1, "depth_ffn_dim": 24}
+    config = ModelConfig(dim=32, n_layers=1, depth_weights=weights, depth_fraction=0.5, **shape)
+    vocabulary = Vocabulary.build(None, {"audio": identity.codebook_sizes}, {"audio": identity.fingerprint})
+    stage = Stage(name="", layout=load_layout("Delay(audio)", levels=3), head="depth")
+    model = Model.build(config, vocabulary, stage, identity)
+    batch = batch_of([random_document(model, 20)])
+    depth, n_rows = config.depth(3), 3
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        assert model.depth is not None
+        model.depth.states(torch.zeros(1, 32), batch.ids_NR[3:4])
+    attention = 2 * depth.n_layers * depth.n_heads * depth.head_width * attention_pairs([n_rows])
+    assert counter.get_total_flops() == 2 * (depth_weights(config, n_rows) - attention)
+    n_trained = int((batch.legal_NR[1:, 1:] > 0).any(dim=1).sum())
+    cells = [int(batch.legal_NR[1:, row].count_nonzero()) for row in range(3)]
+    sizes = [model.head.legal_sets[int(batch.legal_NR[5, row])].size for row in range(3)]
+    in_depth = 0.5 * (n_trained * depth_weights(config, 3) + 16 * (cells[1] * sizes[1] + cells[2] * sizes[2]))
+    n = batch.n_steps
+    expected = flops_per_step(config, [n], cells[0] * sizes[0] / n, head_weights_per_step=in_depth / n)
+    assert BatchFlops(model)(batch) == pytest.approx(expected)

@@ -16,6 +16,7 @@ import typer
 from hocket.cli_codec import codec_app, codecs
 from hocket.cli_common import Device, Json, examples, is_first_process, report
 from hocket.cli_data import ALIGN_EPILOG, IMPORT_EPILOG, TOKENIZE_EPILOG, align, import_codes, tokenize
+from hocket.cli_model import EXPORT_EPILOG, IMPORT_MODEL_EPILOG, export, import_model
 from hocket.errors import InputError
 from hocket.resources import list_recipes
 
@@ -35,6 +36,8 @@ app.add_typer(codec_app, name="codec")
 app.command(epilog=TOKENIZE_EPILOG)(tokenize)
 app.command(epilog=ALIGN_EPILOG)(align)
 app.command("import-codes", epilog=IMPORT_EPILOG)(import_codes)
+app.command(epilog=EXPORT_EPILOG)(export)
+app.command("import-model", epilog=IMPORT_MODEL_EPILOG)(import_model)
 
 
 def main() -> None:

@@ -24,8 +24,17 @@ SHAPE_KEYS = (
     "qk_norm",
     "bias",
     "window",
+    "depth_dim",
+    "depth_layers",
+    "depth_heads",
+    "depth_head_dim",
+    "depth_kv_heads",
+    "depth_ffn_dim",
+    "depth_rope_theta",
+    "depth_rope_scaling",
+    "depth_weights",
 )
-"""Settings that a warm start takes from its source."""
+"""Settings that a warm start takes from its source, as far as that has them."""
 
 
 @dataclass(frozen=True, kw_only=True)

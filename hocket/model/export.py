@@ -37,7 +37,6 @@ from torch import Tensor
 
 from hocket.errors import InputError, did_you_mean
 from hocket.model.config import ModelConfig
-from hocket.model.heads import ParallelHead
 from hocket.model.model import Model
 from hocket.model.stock import INDEX_FILE, trunk_slots
 from hocket.vocab.export import export_tokenizer
@@ -126,8 +125,6 @@ def _refuse_unexportable(model: Model) -> None:
             f"the model has objective {stage.objective} and {stage.attention} attention; a stock text model is causal "
             "and predicts the next token"
         )
-    if not isinstance(model.head, ParallelHead):
-        raise InputError("the model has a depth head, which no stock text model has")
     c = model.config
     if c.no_rope_every and (c.qk_norm or c.window):
         what = "QK norm" if c.qk_norm else "a sliding window"
@@ -236,7 +233,6 @@ def _write_generation(config: Any, folder: Path, suppressed: list[int]) -> None:
 
 def _state(model: Model, config: Any) -> Iterable[tuple[str, Tensor]]:
     """Weights under their stock names. A bias that the family has and the decoder has not is zero."""
-    assert isinstance(model.head, ParallelHead)
     yield "model.embed_tokens.weight", model.decoder.embedding.weight.data
     yield "lm_head.weight", model.head.weight.data
     for name, view in trunk_slots(model.decoder).items():

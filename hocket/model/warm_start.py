@@ -38,7 +38,7 @@ from torch import Tensor
 
 from hocket.errors import InputError
 from hocket.model.config import SHAPE_KEYS, ModelConfig
-from hocket.model.heads import HEAD_STD, ParallelHead
+from hocket.model.heads import HEAD_STD
 from hocket.model.model import Model, load_model
 from hocket.model.stock import StockFolder, fill, trunk_slots
 from hocket.vocab import TextTokenizer, Vocabulary, load_tokenizer
@@ -81,7 +81,7 @@ class TextModel:
             InputError: a setting contradicts the source, or the source has what the decoder does not compute.
         """
         context = settings.get("context") or ModelConfig().context
-        return complete(settings, _dimensions(self.config, self.source, context), self.source)
+        return complete(settings, dimensions_of(self.config, self.source, context), self.source)
 
     @torch.no_grad()
     def start(self, model: Model, seed: int = 0) -> None:
@@ -200,8 +200,12 @@ def complete(settings: Mapping[str, Any], dimensions: Mapping[str, Any], source:
 # --- what a text model's configuration means here --------------------------------------------------------------------
 
 
-def _dimensions(config: Any, source: str, context: int) -> dict[str, Any]:
-    """The decoder's dimensions. InputError for what it does not compute."""
+def dimensions_of(config: Any, source: str, context: int) -> dict[str, Any]:
+    """The decoder's dimensions by what transformers' configuration says, for documents of `context` steps.
+
+    Raises:
+        InputError: the source has what the decoder does not compute.
+    """
     family = config.model_type
     _refuse(source, family, _not_computed(config))
     rope = config.rope_parameters
@@ -308,8 +312,9 @@ class _Rows:
         for token_id, row in named.items():
             table.weight[token_id].copy_(self.embedding_VD[row])
         table.weight[table.padding_idx] = 0
-        if isinstance(self.model.head, ParallelHead):
-            self._new_head(self.model.head.weight, named)
+        self._new_head(self.model.head.weight, named)
+        if self.model.depth is not None:
+            self.model.depth.copy_embeddings(table.weight)
 
     def _new_embeddings(self, weight_VD: Tensor) -> None:
         used_VD, how = self.embedding_VD[: self.n_used], self.model.config.embeddings

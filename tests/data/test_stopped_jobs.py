@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from hocket.data import Corpus, Settings, read_rejected, tokenize
 from hocket.data.alignment import align
 from hocket.data.clips import Rejected
 from hocket.data.preparing import Preparation
+from hocket.data.tokenizing.on_ray import on_ray
 from hocket.data.tokenizing.reading import Reader
 from hocket.data.words import Word
 from hocket.errors import InputError
@@ -168,6 +170,15 @@ def test_a_dead_fork_server_is_replaced(monkeypatch):
     task: Any = Reader([], Preparation())._submit(Rejected(id="x", audio="x", reason="bad"))
     assert task[1].id == "x"
     assert len(pools) == 2
+
+
+def test_a_ray_cluster_that_is_not_there_is_refused_at_once():
+    pytest.importorskip("ray")
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+        with pytest.raises(InputError, match=f"the Ray cluster {address} cannot be reached: .*refused"):
+            on_ray(address=address)
 
 
 COMMAND = [sys.executable, "-m", "hocket", "tokenize", "bundled"]

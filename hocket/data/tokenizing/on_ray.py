@@ -9,7 +9,9 @@ that was made twice is written once.
 """
 
 import logging
+import os
 import pickle
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
@@ -27,6 +29,8 @@ RESTARTS = 16
 
 TRIES = 4
 """Of a run, on one actor after the other."""
+
+CONNECT_SECONDS = 10.0
 
 
 class RunMaker:
@@ -62,6 +66,7 @@ def on_ray(
     except ImportError as error:
         raise InputError("the engine ray needs the package ray: pip install 'hocket[ray]'") from error
     if not ray.is_initialized():
+        _refuse_silent(address or os.environ.get("RAY_ADDRESS", ""))
         try:
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
         except (ConnectionError, ValueError) as error:
@@ -93,6 +98,17 @@ def on_ray(
 
     _be_quiet(ray.data.DataContext.get_current())
     return make
+
+
+def _refuse_silent(address: str) -> None:
+    """Raise InputError where nobody listens at host:port, which Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"the Ray cluster {address} cannot be reached: {error}") from error
 
 
 def _be_quiet(context: Any) -> None:

@@ -2,11 +2,12 @@
 
 import sys
 
-from benchmarks import attention, codecs, generation, imports, loader, loss, patterns, training
+from benchmarks import attention, codecs, depth, generation, imports, loader, loss, patterns, training
 
 ALL = {
     "attention": attention.main,
     "codecs": codecs.main,
+    "depth": depth.main,
     "generation": generation.main,
     "imports": imports.main,
     "loader": loader.main,

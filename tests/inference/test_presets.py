@@ -1,6 +1,6 @@
 """Every next-token stage of every preset learns, is sampled, gives its streams back, and is decoded to sound.
 
-Heads are parallel here. Layouts by spans learn, but are not sampled yet.
+Layouts by spans learn, but are not sampled yet.
 """
 
 import numpy as np

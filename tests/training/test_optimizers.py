@@ -5,10 +5,12 @@ import torch
 from launching import rows
 
 from hocket.errors import InputError
-from hocket.model import load_model
+from hocket.interleave import Stage, load_layout
+from hocket.model import Model, ModelConfig, load_model
 from hocket.training import run_recipe
 from hocket.training.config import TrainingGroup
 from hocket.training.optimizers import build_optimizer, engine_for, fused_parts, is_hidden_matrix, orthogonalise
+from hocket.vocab import Vocabulary
 
 
 def with_gradients(model, seed=0):
@@ -69,6 +71,27 @@ def test_fused_matrices_are_parts(make_model):
         steps.append([p.detach() - before[n] for n, p in model.named_parameters() if "blocks.0" in n and p.ndim == 2])
     for one, other in zip(*steps, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-3)
+
+
+def test_matrices_of_positions_are_matrices_and_their_biases_are_none(identity):
+    config = ModelConfig(dim=32, n_layers=1, bias=True, depth_dim=16, depth_ffn_dim=24, depth_weights="rows")
+    vocabulary = Vocabulary.build(None, {"audio": identity.codebook_sizes}, {"audio": identity.fingerprint})
+    stage = Stage(name="", layout=load_layout("Delay(audio)", levels=3), head="depth")
+    model = with_gradients(Model.build(config, vocabulary, stage, identity))
+    muon, decayed, free = build_optimizer(model, TrainingGroup(optimizer="muon")).param_groups
+    stacked = [p for p in muon["params"] if p.ndim == 3]
+    assert len(stacked) == 4 * model.depth.config.n_layers
+    assert all(
+        "blocks" not in name or p.shape[-2] == 1
+        for name, p in model.named_parameters()
+        if is_in(p, free["params"]) and p.ndim > 1
+    )
+    assert not any(name.endswith("bias") for name, p in model.named_parameters() if is_in(p, decayed["params"]))
+    build_optimizer(model, TrainingGroup(optimizer="muon")).step()
+
+
+def is_in(parameter, parameters):
+    return any(parameter is other for other in parameters)
 
 
 def test_rates_of_both_follow_one_schedule(make_model):

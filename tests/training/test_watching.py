@@ -40,8 +40,10 @@ def humming(monkeypatch):
     monkeypatch.setattr(Model, "codec", HumCodec())
 
 
-def test_rows_hold_what_the_run_costs_and_gives(overrides, corpus_folder):
-    result = run_recipe("tiny", overrides("run", PLAIN, "training.peak_flops=1e12"))
+@pytest.mark.parametrize("head", ["parallel", "depth"])
+def test_rows_hold_what_the_run_costs_and_gives(head, overrides, corpus_folder):
+    more = ["interleave=delay", f"interleave.head={head}", "training.peak_flops=1e12", "training.steps=4"]
+    result = run_recipe("tiny", overrides("run", PLAIN, *more))
     last, row = result.metrics, json.loads((result.folder / "metrics.jsonl").read_text().splitlines()[0])
     assert row["perplexity/audio.1"] == pytest.approx(math.exp(row["loss/audio.1"]))
     assert row["perplexity/audio"] == pytest.approx(math.exp(row["stream_loss/audio"]))
@@ -94,6 +96,17 @@ def test_a_head_that_starts_too_large_is_named(overrides, capsys, monkeypatch):
     assert "unhealthy start" in err
     assert "warning: audio.1 starts at" in err
     assert "from ln(16) = 2.773: the logits start too large" in err
+
+
+def test_models_that_predict_in_place_have_no_bits_while_they_train(overrides, capsys):
+    more = ["interleave.layout='Parallel(audio)'", "interleave.objective=masked", "interleave.attention=bidirectional"]
+    made = overrides("run", PLAIN, *more, "training.steps=2", "training.sample_every=1")
+    metrics = run_recipe("tiny", made).metrics
+    assert metrics["valid_perplexity/audio.0"] > 1
+    assert not any(key.startswith("valid_bits") for key in metrics)
+    err = capsys.readouterr().err
+    assert "healthy start" in err
+    assert "not sampled yet" in err
 
 
 def report(step, loss):

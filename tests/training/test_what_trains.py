@@ -3,7 +3,7 @@
 import pytest
 import safetensors.torch
 import torch
-from launching import rows
+from launching import free_port, python, rows
 
 from hocket.errors import InputError
 from hocket.model import load_model
@@ -52,6 +52,19 @@ def test_the_average_is_validated_and_exported(overrides):
     assert moving.metrics["valid/loss"] != plain.metrics["valid/loss"]
     between = tensors(moving.folder)["head.weight"] - tensors(plain.folder)["head.weight"]
     assert 0 < between.norm() < (tensors(still)["head.weight"] - tensors(plain.folder)["head.weight"]).norm()
+
+
+@pytest.mark.slow
+def test_two_processes_average_alike(overrides, tmp_path):
+    launch = ["torch.distributed.run", "--nproc-per-node", "2", "--master-port", free_port(), "-m", "hocket", "train"]
+    more = ["training.engine=deepspeed", "training.steps=4", "training.save_every=4", *EMA, *LORA]
+    two = python(*launch, "tiny", "--json", *overrides("two", *more))
+    assert two.returncode == 0, two.stderr
+    run_recipe("tiny", overrides("one", *more, "training.accumulation=2"))
+    ours, theirs = tensors(tmp_path / "two", 4), tensors(tmp_path / "one", 4)
+    assert ours.keys() == theirs.keys()
+    for name in theirs:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-4, atol=1e-5)
 
 
 def test_an_average_follows_its_formula_and_gives_the_weights_back():

@@ -76,7 +76,7 @@ class InterleaveGroup:
     attention: str = "causal"
     """Which steps are seen: "causal" or "bidirectional"."""
     head: str = "parallel"
-    """How the rows of a step are predicted: "parallel"."""
+    """How the rows of a step are predicted: "parallel", all together, or "depth", one after another."""
     stages: list[Any] = field(default_factory=list)
     """The models of a cascade, each with a name, a layout and the settings above."""
     stage: str | None = None

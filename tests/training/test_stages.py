@@ -19,8 +19,6 @@ WITH_TASK = "interleave.layout='Concat(Marker(\"<task.continue>\"), Delay(audio)
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["interleave=csm"], 'head "depth", which cannot be trained yet: add interleave.head=parallel'),
-        (["interleave.layout=csm"], "add interleave=csm interleave.head=parallel"),
         (["interleave=magnet"], 'objective "masked", which cannot be trained yet'),
         (["interleave=valle"], r"choose one with interleave.stage=… \(there are: ar, nar\)"),
         (["interleave=valle", "interleave.stage=na"], 'no stage "na".*did you mean "nar"'),
@@ -56,6 +54,8 @@ def test_the_tokens_of_markers_enter_the_vocabulary(overrides, corpus_folder):
     "more",
     [
         ["interleave=partial-flatten"],
+        ["interleave=csm", "vocab=bpe", "model.depth_fraction=0.25"],
+        ["interleave=parallel", "interleave.head=depth", "model.depth_weights=rows"],
         ["interleave=coarse-first", "+training.level_weights.audio=[2,1]"],
         ["interleave=tts-delay", "vocab=bpe", "+training.stream_weights.text=0"],
         ["interleave=valle", "interleave.stage=ar", "vocab=bpe"],

@@ -50,6 +50,7 @@ FREE_KEYS = (
     "training.tracker",
     "training.peak_flops",
     "training.sample_every",
+    "training.spike_deviations",
 )
 """Keys (and the group inference) that do not change what a run computes; steps may only be raised, and accumulation
 changes only with the number of processes (`check_processes`)."""

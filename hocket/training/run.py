@@ -116,11 +116,9 @@ class _Training:
     def run(self) -> tuple[int, dict[str, Any], int]:
         """Train. Returns the signal that ended it early (or 0), the last metrics, and the steps done."""
         step = self.state["step"] if self.state else 0
-        files = None
-        if self.engine.is_main:
-            tensorboard = self.run_folder.tensorboard if self.recipe.training.tensorboard else None
-            tracker = open_tracker(self._every.tracker, self.run_folder.path, self.recipe.to_dict())
-            files = MetricsFiles(self.run_folder.metrics, tensorboard, step, tracker)
+        opened: list[MetricsFiles] = []  # in the first process
+        self.engine.on_main(lambda: opened.append(self._open_metrics(step)))
+        files = opened[0] if opened else None
         flops = BatchFlops(self.model)
         loop = Loop(self.engine, self.loader, self._every, self.blocks, self._callbacks(files), flops=flops)
         loop.callbacks = [*loop.callbacks, Checkpoints(lambda at: self._save(loop, at), self._every.save_every)]
@@ -138,6 +136,11 @@ class _Training:
             name = signal.Signals(ended_by).name
             _say(self.engine, f"stopped by {name} after step {loop.step}; the same command goes on from there")
         return ended_by, files.last if files else {}, loop.step
+
+    def _open_metrics(self, step: int) -> MetricsFiles:
+        tensorboard = self.run_folder.tensorboard if self._every.tensorboard else None
+        tracker = open_tracker(self._every.tracker, self.run_folder.path, self.recipe.to_dict())
+        return MetricsFiles(self.run_folder.metrics, tensorboard, step, tracker)
 
     @property
     def _every(self) -> TrainingGroup:

@@ -107,11 +107,13 @@ class StockFolder:
                 raise InputError(f"the weights in {shard} cannot be read: {reason}") from error
 
     def _shards(self) -> list[Path]:
-        if (self.path / WEIGHTS_FILE).is_file():
-            return [self.path / WEIGHTS_FILE]
-        if not (self.path / INDEX_FILE).is_file():
-            raise InputError(f"{self.path} holds no {WEIGHTS_FILE}; weights in other formats are not read")
-        names = _read_json(self.path / INDEX_FILE, self.source).get("weight_map", {}).values()
+        named = self.config.get("transformers_weights")  # where the usual names hold the weights of other software
+        found = [name for name in ([named] if named else [WEIGHTS_FILE, INDEX_FILE]) if (self.path / name).is_file()]
+        if not found:
+            raise InputError(f"{self.path} holds no {named or WEIGHTS_FILE}; weights in other formats are not read")
+        if not found[0].endswith(".json"):
+            return [self.path / found[0]]
+        names = _read_json(self.path / found[0], self.source).get("weight_map", {}).values()
         return [self.path / name for name in sorted(set(names))]
 
 

@@ -81,6 +81,11 @@ def test_shards_in_bfloat16(tmp_path, identity):
     ids_T = torch.arange(20)
     read_again = type(stock).from_pretrained(tmp_path, dtype=torch.float32)
     assert_close(text_logits(sharded, ids_T), read_again(ids_T[None]).logits[0])
+    config = tmp_path / "config.json"
+    (tmp_path / "model.safetensors.index.json").rename(tmp_path / "other.safetensors.index.json")
+    named = json.loads(config.read_text()) | {"transformers_weights": "other.safetensors.index.json"}
+    config.write_text(json.dumps(named))
+    assert torch.equal(warm(tmp_path, identity).head.weight, sharded.head.weight)
     shard = sorted(tmp_path.glob("model-*.safetensors"))[1]
     shard.write_bytes(shard.read_bytes()[:100])
     with pytest.raises(InputError, match=f"{shard.name} cannot be read"):

@@ -204,7 +204,8 @@ def check_processes(run: RunFolder, state: dict[str, Any], engine: Engine) -> st
     """Whether a run may go on with this number of processes: a line to show where a step changes with it, or None.
 
     Raises:
-        InputError: another accumulation at the same number of processes; or a stage of ZeRO that cannot change its own.
+        InputError: another accumulation at the same number of processes; or adapters beside sharded optimizer state, of
+            which DeepSpeed's universal checkpoint keeps the adapters alone.
     """
     before = (state["processes"], state["accumulation"])
     now = (engine.world_size, engine.training.accumulation)
@@ -215,12 +216,22 @@ def check_processes(run: RunFolder, state: dict[str, Any], engine: Engine) -> st
             f'the run "{run.path}" was made with training.accumulation={before[1]}, not {now[1]}, and as many '
             "processes: go on as it was, or start over with --fresh"
         )
-    changed = f"the run goes on with {now[0]} processes instead of {before[0]}: dropout is seeded anew"
-    if before[0] * before[1] == now[0] * now[1]:
+    if engine.training.lora_rank and engine.shards_optimizer:
+        raise InputError(
+            f'the run "{run.path}" has adapters and was made with {before[0]} processes, not {now[0]}: with '
+            "DeepSpeed it can only go on with as many"
+        )
+    return _describe_change(before, now)
+
+
+def _describe_change(before: tuple[int, int], now: tuple[int, int]) -> str:
+    """In words, of (processes, accumulation)."""
+    changed = f"processes: {now[0]} instead of {before[0]}, so dropout is seeded anew"
+    size_before, size = before[0] * before[1], now[0] * now[1]
+    if size_before == size:
         return changed
-    fitting = before[0] * before[1] / now[0]
-    advice = f" (training.accumulation={int(fitting)} keeps it)" if fitting.is_integer() else ""
-    return f"{changed}, and a step is {now[0] * now[1]} micro-batches instead of {before[0] * before[1]}{advice}"
+    advice = "" if size_before % now[0] else f" (training.accumulation={size_before // now[0]} keeps it)"
+    return f"{changed}; micro-batches in a step: {size} instead of {size_before}{advice}"
 
 
 def _sizes(folder: Path) -> dict[str, int]:

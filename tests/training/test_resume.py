@@ -47,7 +47,8 @@ def test_killed_processes_go_on_as_if_nothing_had_happened(name, whole, make_ove
     step = random.randint(4, 8)
     killed = train_in(2, tmp_path, [overrides], kill_at=step)
     assert killed.returncode
-    assert int((tmp_path / "run/latest").read_text()) <= step
+    latest = tmp_path / "run/latest"
+    assert not latest.exists() or int(latest.read_text()) < step  # what was being written may be lost
     finished(train_in(2, tmp_path, [overrides]))
     assert rows(tmp_path / "run") == rows(whole / f"{name}-dropout"), f"killed at step {step}"
     ours, wanted = (load_model(f).state_dict() for f in (tmp_path / "run", whole / f"{name}-dropout"))

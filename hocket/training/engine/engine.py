@@ -224,7 +224,7 @@ class Engine:
                 state = torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True)
                 self.module.load_state_dict(state["model"])
                 self.optimizer.load_state_dict(state["optimizer"])
-            elif changed and self._wrapped.zero_optimization():
+            elif changed and self.shards_optimizer:
                 self._load_universal(folder)
             else:
                 zero.load(self._wrapped, folder)
@@ -263,6 +263,11 @@ class Engine:
     def is_sharded(self) -> bool:
         """Whether weights are whole only inside their owner's forward pass: ZeRO stage 3."""
         return self.kind == "deepspeed" and self.training.zero_stage == 3
+
+    @property
+    def shards_optimizer(self) -> bool:
+        """Whether each process holds a part of the optimizer's state: ZeRO from stage 1 on."""
+        return self.kind == "deepspeed" and (self.training.zero_stage > 0 or self.training.dtype == "bfloat16")
 
     def close(self) -> None:
         """Leave the process as it was, so that another engine can start in it."""

@@ -136,8 +136,8 @@ class Model(nn.Module):
         """
         x_ND = self.decoder(batch.ids_NR, batch.cu_seqlens)
         if self.stage.in_place:
-            target_NR = batch.ids_NR if batch.target_NR is None else batch.target_NR
-            return self.head(x_ND, target_NR, batch.legal_NR, batch.weight_NR)
+            assert batch.target_NR is not None, "nothing is hidden: every cell would see what it predicts"
+            return self.head(x_ND, batch.target_NR, batch.legal_NR, batch.weight_NR)
         starts_M1 = batch.is_start_N[1:, None]
         legal_MR = batch.legal_NR[1:].masked_fill(starts_M1, 0)
         weight_MR = batch.weight_NR[1:].masked_fill(starts_M1, 0)

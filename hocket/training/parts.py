@@ -129,8 +129,8 @@ def find_stage(group: InterleaveGroup, levels: Levels = None, frame_rates: Frame
     """The layout of a recipe, with how it is to be learned.
 
     Raises:
-        InputError: there is no such layout or stage; it needs a head that the training room lacks; or its attention
-            would see what it predicts.
+        InputError: there is no such layout or stage; its attention would see what it predicts; or its head does not go
+            with its objective.
     """
     if not group.stages and "(" not in group.layout:
         scheme = load_scheme(group.layout, levels, frame_rates)
@@ -147,6 +147,11 @@ def find_stage(group: InterleaveGroup, levels: Levels = None, frame_rates: Frame
         raise InputError(
             'the layout wants attention "bidirectional" and objective "next-token", so that every step would see what '
             f"it predicts: add {named}interleave.objective=masked, or interleave.attention=causal"
+        )
+    if stage.head == "depth" and stage.in_place:
+        raise InputError(
+            f'the layout wants head "depth" and objective "{stage.objective}", but what is predicted in place is '
+            f"predicted in all rows at once: add {named}interleave.head=parallel"
         )
     return stage
 

@@ -5,6 +5,7 @@ Shapes: T frames, K levels.
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,6 @@ from hocket.model import load_model
 from hocket.training import run_recipe
 from hocket.training.config import TrainingGroup
 from hocket.training.objectives import Masking, Objective, build_objective, loading_options, predicted_levels
-from hocket.training.parts import find_stage
 from hocket.training.recipes import load_recipe
 from hocket.vocab import Vocabulary
 from tests.data.corpora import codec_of, random_rows, write_corpus
@@ -35,9 +35,9 @@ SMALL = [
     "model.ffn_dim=32",
     "model.context=128",
     "data.batch_steps=200",
-    "training.steps=8",
-    "training.save_every=4",
-    "training.valid_every=4",
+    "training.steps=6",
+    "training.save_every=3",
+    "training.valid_every=3",
     "training.tensorboard=false",
     "training.engine=accelerate",
 ]
@@ -174,7 +174,7 @@ def test_dropped_conditions_are_null_in_place_and_never_a_target(corpus, vocabul
     layout = load_layout("Concat(Flatten(semantic), Delay(audio))", {"audio": LEVELS, "semantic": 1})
     stage = SOUNDSTORM if preset == "soundstorm" else Stage(name="", layout=layout, given=("semantic",))
     null = vocabulary.id("<null>")
-    options = {"batch_steps": 200, "context": 128, "seed": 3}
+    options: dict[str, Any] = {"batch_steps": 200, "context": 128, "seed": 3}
     plain = PackedLoader(
         corpus, stage.layout, vocabulary, **options, **loading_options(stage, objective(vocabulary, stage))
     )
@@ -186,7 +186,7 @@ def test_dropped_conditions_are_null_in_place_and_never_a_target(corpus, vocabul
         assert torch.equal(after.ids_NR[~is_null], before.ids_NR[~is_null])
         assert not (is_null & (after.legal_NR > 0)).any()
         assert torch.equal(after.legal_NR, before.legal_NR)
-        if after.target_NR is not None:
+        if after.target_NR is not None and before.target_NR is not None:
             assert torch.equal(after.target_NR, before.target_NR)
             assert not (after.target_NR == null).any()
         block = vocabulary["semantic.0"]
@@ -221,7 +221,7 @@ def documents(batches, n: int) -> dict[tuple[str, int], list]:
     "changes", [{"workers": 2}, {"batch_steps": 150}, {"packing": "fixed"}, {"buffer": 8}, {"seed": 3}]
 )
 def test_draws_do_not_depend_on_batches_or_workers(corpus, vocabulary, changes):
-    options = {"context": 128, "batch_steps": 200, "seed": 3}
+    options: dict[str, Any] = {"context": 128, "batch_steps": 200, "seed": 3}
     options |= loading_options(SOUNDSTORM, objective(vocabulary, condition_dropout=0.3))
     train = corpus.split("train")
     torch.manual_seed(7)
@@ -237,7 +237,7 @@ def test_draws_do_not_depend_on_batches_or_workers(corpus, vocabulary, changes):
 
 
 def test_ranks_draw_what_one_process_draws(corpus, vocabulary):
-    options = {"context": 128, "batch_steps": 200, "seed": 3}
+    options: dict[str, Any] = {"context": 128, "batch_steps": 200, "seed": 3}
     options |= loading_options(SOUNDSTORM, objective(vocabulary))
     alone = PackedLoader(corpus, SOUNDSTORM.layout, vocabulary, **options)
     ranks = [PackedLoader(corpus, SOUNDSTORM.layout, vocabulary, **options, rank=r, world_size=2) for r in range(2)]
@@ -248,7 +248,8 @@ def test_ranks_draw_what_one_process_draws(corpus, vocabulary):
 
 
 def test_epochs_and_seeds_draw_anew(corpus, vocabulary):
-    options = {"context": 128, "batch_steps": 200} | loading_options(SOUNDSTORM, objective(vocabulary))
+    options: dict[str, Any] = {"context": 128, "batch_steps": 200}
+    options |= loading_options(SOUNDSTORM, objective(vocabulary))
     seen = documents(PackedLoader(corpus.split("train"), SOUNDSTORM.layout, vocabulary, **options, seed=3), 80)
     again = [name for name, times in seen if times == 1]
     assert sum(seen[name, 0] != seen[name, 1] for name in again) > 0.9 * len(again) > 20
@@ -275,7 +276,7 @@ def test_presets_train_resume_and_are_scored(corpus, tmp_path, in_two_parts, pre
         return [*SMALL, *PRESETS[preset], f"data.corpus='{corpus.folder}'", f"output='{tmp_path / name}'"]
 
     whole = run_recipe("tiny", made("whole"))
-    assert rows(in_two_parts(made("parts")).folder) == rows(whole.folder)
+    assert rows(in_two_parts(made("parts"), stop=4).folder) == rows(whole.folder)
     assert "bits_per_audio_second" not in whole.metrics
     scores = score_run(read_run(whole.folder))
     assert set(scores.losses) == {f"audio.{k}" for k in range({"valle": 1, "bark": 2}.get(preset, 0), LEVELS)}
@@ -329,12 +330,6 @@ def test_settings_that_do_not_fit_are_refused(vocabulary, settings, expression, 
 def test_settings_are_checked(override, sentence):
     with pytest.raises(InputError, match=sentence):
         load_recipe("tiny", [override])
-
-
-def test_next_token_that_sees_its_targets_is_refused():
-    group = load_recipe("tiny", ["interleave.attention=bidirectional"]).interleave
-    with pytest.raises(InputError, match=r"every step would see what it predicts: add interleave\.objective=masked"):
-        find_stage(group, 8)
 
 
 def test_layouts_by_spans_are_not_learned_in_place():

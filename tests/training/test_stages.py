@@ -19,10 +19,10 @@ WITH_TASK = "interleave.layout='Concat(Marker(\"<task.continue>\"), Delay(audio)
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["interleave=magnet"], 'objective "masked", which cannot be trained yet'),
+        (["interleave.attention=bidirectional"], "every step would see what it predicts"),
+        (["interleave=csm", "interleave.objective=masked"], "add interleave.head=parallel"),
         (["interleave=valle"], r"choose one with interleave.stage=… \(there are: ar, nar\)"),
         (["interleave=valle", "interleave.stage=na"], 'no stage "na".*did you mean "nar"'),
-        (["interleave=valle", "interleave.stage=nar"], 'objective "levels"'),
         (["interleave.objective=mask"], "objective is one of next-token, masked, levels"),
     ],
 )

@@ -5,9 +5,11 @@ import shutil
 import pytest
 import torch
 
+from hocket.data import Mixture
 from hocket.errors import InputError
-from hocket.model import load_model
+from hocket.model import Model, load_model
 from hocket.training import run_recipe
+from hocket.training.parts import build_model
 from hocket.training.recipes import load_recipe
 from tests.model.stock_models import ROWS, make_stock
 
@@ -42,6 +44,10 @@ def test_a_run_goes_on_from_another_model_of_ours(corpus_folder, tmp_path):
     assert second.vocabulary.fingerprint == first.vocabulary.fingerprint
 
 
+def build(corpus, source, *further) -> Model:
+    return build_model(load_recipe("tiny", overrides(corpus, source, "unused", *further)), Mixture.open(corpus))
+
+
 def test_what_contradicts_the_source_is_refused(corpus_folder, make_model, tmp_path):
     make_stock(tmp_path / "stock", "llama")
     for change, sentence in {
@@ -49,9 +55,18 @@ def test_what_contradicts_the_source_is_refused(corpus_folder, make_model, tmp_p
         "vocab.text_tokenizer=x.json": r"vocab.text_tokenizer=x.json is not the tokenizer of",
     }.items():
         with pytest.raises(InputError, match=sentence):
-            run_recipe("tiny", overrides(corpus_folder, tmp_path / "stock", tmp_path / "run", change))
+            build(corpus_folder, tmp_path / "stock", change)
     with pytest.raises(InputError, match=r"model.warm_start has no value yet"):
         load_recipe("tiny", ["model=pretrained"])
     make_model("Delay(audio)").save(tmp_path / "ours")
     with pytest.raises(InputError, match=r'the corpus has stream "audio" of a codec .*; .*ours has it of a codec'):
-        run_recipe("tiny", overrides(corpus_folder, tmp_path / "ours", tmp_path / "run"))
+        build(corpus_folder, tmp_path / "ours")
+
+
+def test_a_depth_head_starts_from_the_rows_of_the_source(corpus_folder, tmp_path):
+    make_stock(tmp_path / "stock", "smollm3")
+    model = build(corpus_folder, tmp_path / "stock", "interleave=csm", "model.depth_dim=16", "model.embeddings=copy")
+    assert model.depth is not None
+    block = model.vocabulary["audio.0"]
+    rows = model.depth.embedding.weight[model.depth.input_V[torch.arange(block.start, block.stop)]]
+    assert torch.equal(rows, model.decoder.embedding.weight[block.start : block.stop])

@@ -47,6 +47,7 @@ FREE_KEYS = (
     "training.accumulation",
     "model.checkpointing",
     "training.tensorboard",
+    "training.processes",
     "training.tracker",
     "training.peak_flops",
     "training.sample_every",

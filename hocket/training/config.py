@@ -44,11 +44,41 @@ def _one_of(group: object, name: str, key: str, valid: tuple[str, ...]) -> None:
 
 
 @dataclass(kw_only=True)
+class CodecFacts:
+    """What a recipe needs to know of a codec that is not at hand."""
+
+    name: str | None = None
+    """What people call it."""
+    sample_rate: int | None = None
+    """Samples a second (Hz)."""
+    hop: int | None = None
+    """Samples a frame."""
+    levels: int | None = None
+    """Codebook levels."""
+    entries: int | None = None
+    """Entries of each codebook."""
+
+    def __post_init__(self) -> None:
+        numbers = {key: getattr(self, key) for key in ("sample_rate", "hop", "levels", "entries")}
+        lacking = [key for key, value in numbers.items() if value is None]
+        if lacking and len(lacking) < len(numbers):
+            raise InputError(f"codec.facts has no {lacking[0]}: give sample_rate, hop, levels and entries, or none")
+        for key in numbers:
+            _at_least(self, "codec.facts", key, 1)
+
+    @property
+    def are_given(self) -> bool:
+        return self.sample_rate is not None
+
+
+@dataclass(kw_only=True)
 class CodecGroup:
     name: str | None = BUNDLED
     """The codec of the corpus: "bundled" or a codec folder; null takes whatever codec the corpus was made with."""
     levels: int | None = None
     """Codebook levels to model, from level 0 up; null takes all of the corpus."""
+    facts: CodecFacts = field(default_factory=CodecFacts)
+    """The codec that the recipe is meant for: a corpus of another shape is refused, and `--dry-run` counts with it."""
 
     def __post_init__(self) -> None:
         _at_least(self, "codec", "levels", 1)
@@ -230,6 +260,8 @@ class TrainingGroup:
     """torch.compile the transformer blocks: slow first steps, faster later ones."""
     tensorboard: bool = True
     """Write TensorBoard events beside metrics.jsonl."""
+    processes: int = 1
+    """How many processes the recipe is meant for, one a GPU. The launcher decides; `--dry-run` counts with it."""
     tracker: str = "none"
     """Where metrics go as well: "trackio" or "wandb"; "none"."""
     spike_deviations: float = 6.0
@@ -240,7 +272,7 @@ class TrainingGroup:
     """Steps between samples of audio in the run's samples/; 0 is off."""
 
     def __post_init__(self) -> None:
-        for key in ("steps", "accumulation", "log_every", "valid_every", "save_every", "keep"):
+        for key in ("steps", "accumulation", "log_every", "valid_every", "save_every", "keep", "processes"):
             _at_least(self, "training", key, 1)
         for key in ("lr", "min_lr_ratio", "warmup", "weight_decay", "beta1", "beta2", "seed", *FROM_ZERO):
             _at_least(self, "training", key, 0)

@@ -1,12 +1,13 @@
 """From a recipe to what is trained: corpus, vocabulary, layout, model."""
 
-import shutil
-import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from fractions import Fraction
 from pathlib import Path
 
+import torch
+
 from hocket.codec import CodecIdentity, load_codec
-from hocket.data import Corpus, Mixture, tokenize
+from hocket.data import Corpus, Mixture
 from hocket.data.corpus import name_codec
 from hocket.errors import InputError
 from hocket.interleave import Layout, Stage, build_scheme, load_scheme
@@ -15,29 +16,27 @@ from hocket.interleave.stream import FrameRates
 from hocket.model import Model, ModelConfig
 from hocket.model.model import MAIN, main_stream
 from hocket.model.warm_start import HocketModel, TextModel, open_source
-from hocket.progress import ProgressBar
-from hocket.training.config import BUNDLED, InterleaveGroup, Recipe
+from hocket.training.bundled import bundled_kind, make_bundled
+from hocket.training.config import BUNDLED, CodecFacts, InterleaveGroup, Recipe
 from hocket.training.engine import Engine
 from hocket.vocab import ALIGNED_TEXT, TEXT, TextTokenizer, Vocabulary, load_tokenizer, train_bpe
-
-BUNDLED_CORPUS = "bundled-corpus"
-"""Folder beside the runs that holds the packaged speech, tokenised."""
 
 
 def open_corpus(recipe: Recipe, engine: Engine) -> Mixture:
     """The recipe's corpora, of the recipe's codec; the packaged speech is tokenised first where it is not yet."""
     source, temperature = recipe.data.corpus, recipe.data.temperature
     if source == BUNDLED:
-        folder = Path(recipe.output).parent / BUNDLED_CORPUS
-        engine.on_main(lambda: _tokenize_bundled(folder, recipe.codec.name or BUNDLED, str(engine.device)))
-        source = folder
+        streams, runs = placed_streams(find_stage(recipe.interleave).layout), Path(recipe.output).parent
+        source = runs / bundled_kind(streams).folder
+        engine.on_main(lambda: make_bundled(runs, streams, recipe.codec.name or BUNDLED, str(engine.device)))
     mixture = Mixture.open(source, temperature=temperature)
     if not mixture.streams:
         raise InputError(
             f'the corpus "{mixture.folder}" is text alone: name one with codes beside it, as data.corpus=TEXTS,SPOKEN'
         )
+    found = mixture.streams[main_stream(mixture.streams) or next(iter(mixture.streams))]
+    _check_facts(recipe.codec.facts, found, mixture.folder)
     if recipe.codec.name is not None:
-        found = mixture.streams[main_stream(mixture.streams) or next(iter(mixture.streams))]
         wanted = load_codec(recipe.codec.name, levels=found.levels).identity
         if wanted.fingerprint != found.fingerprint:
             raise InputError(
@@ -47,18 +46,63 @@ def open_corpus(recipe: Recipe, engine: Engine) -> Mixture:
     return mixture
 
 
-def _tokenize_bundled(folder: Path, codec_name: str, device: str) -> None:
-    codec = load_codec(codec_name)
-    if (folder / "corpus.json").is_file() and Corpus.open(folder).card.codec.fingerprint != codec.identity.fingerprint:
-        print(f"tokenising the bundled speech anew: {folder} is of another codec", file=sys.stderr)
-        shutil.rmtree(folder)
-    if not (folder / "corpus.json").is_file():
-        with ProgressBar("tokenise the bundled speech") as bar:
-            tokenize(BUNDLED, folder, codec, device=device, on_progress=bar.update)
+def _check_facts(facts: CodecFacts, found: CodecIdentity, folder: str) -> None:
+    """Refuse a corpus whose codec has another shape than the one that the recipe is meant for."""
+    if not facts.are_given:
+        return
+    wanted = (Fraction(facts.sample_rate or 0, facts.hop or 1), facts.entries)
+    if (found.frame_rate, found.codebook_sizes[0]) != wanted or found.levels < (facts.levels or 0):
+        raise InputError(
+            f"the recipe is meant for {facts.name or 'a codec'} of {facts.levels} levels of {facts.entries:,} entries "
+            f'at {float(wanted[0]):g} Hz, and the corpus "{folder}" has {found.levels} of {found.codebook_sizes[0]:,} '
+            f"at {float(found.frame_rate):g} Hz: name another corpus, or another codec by codec.facts"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelParts:
+    """All that decides a model, before any weight is made."""
+
+    config: ModelConfig
+    vocabulary: Vocabulary
+    stage: Stage
+    streams: dict[str, CodecIdentity]
+    """The codecs of the streams that the layout places."""
+    main: str
+    """The stream whose codec the model speaks."""
+    codec_source: str
+    start: TextModel | HocketModel | None
+
+    def build(self, seed: int) -> Model:
+        """A freshly initialised model."""
+        codebooks = load_codec(self.codec_source).codebooks if self.config.embeddings == "codebooks" else None
+        identity = self.streams[self.main]
+        model = Model.build(
+            self.config,
+            self.vocabulary,
+            self.stage,
+            identity,
+            codec_source=self.codec_source,
+            codebooks={name: codebooks for name, of in self.streams.items() if of == identity} if codebooks else None,
+            seed=seed,
+        )
+        if self.start:
+            self.start.start(model, seed)
+        return model
+
+    def sketch(self) -> Model:
+        """The same model without memory for its weights (torch's device "meta")."""
+        with torch.device("meta"):
+            return Model(self.config, self.vocabulary, self.stage, self.streams[self.main], self.codec_source)
 
 
 def build_model(recipe: Recipe, corpus: Corpus | Mixture) -> Model:
     """A freshly initialised model for the corpus. InputError where layout, levels or text do not fit it."""
+    return plan_model(recipe, corpus).build(recipe.training.seed)
+
+
+def plan_model(recipe: Recipe, corpus: Corpus | Mixture) -> ModelParts:
+    """What a recipe's model for a corpus is made of. InputError where layout, levels or text do not fit it."""
     streams = _cut_levels(corpus, recipe.codec.levels)
     main = main_stream(streams)
     rates = {name: identity.frame_rate for name, identity in streams.items()}
@@ -75,19 +119,15 @@ def build_model(recipe: Recipe, corpus: Corpus | Mixture) -> Model:
         raise InputError(f"the layout {layout} places no codes of the corpus {corpus.folder} ({_names(corpus)})")
     source = (recipe.codec.name if main == MAIN else None) or used[main].name
     config = start.complete(asdict(recipe.model)) if start else ModelConfig(**asdict(recipe.model))
-    codebooks = load_codec(source).codebooks if config.embeddings == "codebooks" else None
-    model = Model.build(
-        config,
-        vocabulary,
-        stage,
-        used[main],
+    return ModelParts(
+        config=config,
+        vocabulary=vocabulary,
+        stage=stage,
+        streams=used,
+        main=main,
         codec_source=source,
-        codebooks={name: codebooks for name in used if used[name] == used[main]} if codebooks else None,
-        seed=recipe.training.seed,
+        start=start,
     )
-    if start:
-        start.start(model, recipe.training.seed)
-    return model
 
 
 def _vocabulary(
@@ -110,7 +150,7 @@ def _vocabulary(
 
 def _check_streams(layout: Layout, corpus: Corpus | Mixture) -> None:
     """Refuse a layout of streams that the corpus lacks, with how such a corpus is made."""
-    for name in dict.fromkeys(leaf.ref.name for leaf in layout.leaves()):
+    for name in placed_streams(layout):
         if name not in corpus.streams and name not in (TEXT, ALIGNED_TEXT):
             how = {MAIN: "default", "semantic": "--stream semantic=UNITS"}.get(
                 name, "--channels, a name for each channel"
@@ -119,6 +159,11 @@ def _check_streams(layout: Layout, corpus: Corpus | Mixture) -> None:
                 f'the layout {layout} needs a stream "{name}", but the corpus "{corpus.folder}" has {_names(corpus)}: '
                 f"`hocket tokenize` makes it by {how}"
             )
+
+
+def placed_streams(layout: Layout) -> list[str]:
+    """The streams that a layout places, known before their levels are."""
+    return list(dict.fromkeys(leaf.ref.name for leaf in layout.leaves()))
 
 
 def _names(corpus: Corpus | Mixture) -> str:

@@ -158,6 +158,7 @@ def test_texts_are_spoken(overrides, humming):
     [
         (["interleave=asr", "vocab.text_size=300"], "turns audio into text"),
         ([], '"fake"'),
+        (["training.engine=deepspeed", "training.zero_stage=3"], "no process has whole weights"),
     ],
 )
 def test_what_cannot_be_sampled_is_said_and_trained(more, sentence, overrides, capsys):

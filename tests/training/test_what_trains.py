@@ -32,13 +32,16 @@ def equal(ours, theirs):
         ["training.engine=accelerate", *EMA, *LORA],
         ["training.engine=deepspeed", *EMA, *LORA],
         ["training.engine=deepspeed", "training.dtype=bfloat16", *EMA],
+        pytest.param(["training.engine=deepspeed", "training.dtype=bfloat16", *EMA, *LORA], marks=pytest.mark.slow),
+        pytest.param(["training.engine=deepspeed", "training.zero_stage=3", *LORA], marks=pytest.mark.slow),
     ],
 )
 def test_resumed_runs_are_whole_ones(more, overrides, in_two_parts):
     whole, parts = run_recipe("tiny", overrides("whole", *more)), in_two_parts(overrides("parts", *more))
     assert rows(parts.folder) == rows(whole.folder)
     assert equal(tensors(parts.folder), tensors(whole.folder))
-    assert equal(tensors(parts.folder, name="model-raw"), tensors(whole.folder, name="model-raw"))
+    if EMA[0] in more:
+        assert equal(tensors(parts.folder, name="model-raw"), tensors(whole.folder, name="model-raw"))
 
 
 def test_the_average_is_validated_and_exported(overrides):

@@ -13,7 +13,7 @@ from hocket.cli_common import Device, Json, examples, goes_on, report
 from hocket.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
-    from hocket.data import StreamCodec
+    from hocket.data import CorpusCard, StreamCodec
 
 ENGINES = ("local", "ray")
 
@@ -90,11 +90,16 @@ def tokenize(
             on_progress=bar.update,
             notify=lambda sentence: print(sentence, file=sys.stderr),
         )
-    rejected = f"; {card.n_rejected} rejected, named in {dst}/rejected.jsonl" if card.n_rejected else ""
-    made = ", ".join(f"{name} of {n} levels" for name, n in card.levels.items()) or "text"
-    report(
-        card.to_dict(), as_json, f"{dst}: {card.n_examples} examples, {card.seconds / 60:.1f} minutes, {made}{rejected}"
-    )
+    report(card.to_dict(), as_json, _describe(dst, card))
+
+
+def _describe(dst: str, card: "CorpusCard") -> str:
+    """A corpus that was made, in one line."""
+    folder = dst.rstrip("/")
+    streams = [f"{name} of {n} level{'s' * (n > 1)}" for name, n in card.levels.items()]
+    made = [f"{card.seconds / 60:.1f} minutes", *streams] if streams else ["text alone"]
+    rejected = f"; {card.n_rejected} rejected, named in {folder}/rejected.jsonl" if card.n_rejected else ""
+    return f"{folder}: {card.n_examples} examples, {', '.join(made)}{rejected}"
 
 
 def _streams(codec: str, levels: int | None, channels: str | None, further: list[str]) -> "dict[str, StreamCodec]":
@@ -216,8 +221,4 @@ def import_codes(
             on_progress=bar.update,
             notify=lambda sentence: print(sentence, file=sys.stderr),
         )
-    rejected = f"; {card.n_rejected} rejected, named in {dst}/rejected.jsonl" if card.n_rejected else ""
-    made = f"{stream} of {card.levels[stream]} levels"
-    report(
-        card.to_dict(), as_json, f"{dst}: {card.n_examples} examples, {card.seconds / 60:.1f} minutes, {made}{rejected}"
-    )
+    report(card.to_dict(), as_json, _describe(dst, card))

@@ -4,6 +4,7 @@ A file is written whole or not at all. On this machine that is a file aside, flu
 store shows an object only when all of it is there, so that there one write does.
 """
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -21,9 +22,25 @@ CACHE_VARIABLE = "HOCKET_CACHE"
 """Names the folder for copies of what lies behind a URL; ~/.cache/hocket where it is not set."""
 
 
+_NETWORK_LIBRARIES = ("aiohttp", "botocore", "gcsfs", "httpx", "httpx2", "requests")
+"""Whose errors are no OSError where a machine has no network or no rights."""
+
+
 def is_url(path: str | Path) -> bool:
     """Whether a path names a file system of fsspec's, as memory://a or s3://bucket/a do."""
     return "://" in str(path)
+
+
+@contextmanager
+def asking(url: str) -> Iterator[None]:
+    """Where a file system behind a URL does not answer, that is an InputError, whatever its library raises."""
+    try:
+        yield
+    except Exception as error:
+        library = type(error).__module__.partition(".")[0]
+        if isinstance(error, OSError | ImportError | ValueError) or library in _NETWORK_LIBRARIES:
+            raise InputError(f'"{url}" cannot be opened: {str(error) or type(error).__name__}') from error
+        raise
 
 
 @dataclass(frozen=True)
@@ -53,10 +70,11 @@ class Place:
 
     def read(self, name: str) -> bytes | None:
         """The content of a file, or None where there is none."""
-        try:
-            return self.files.cat_file(self.path(name))
-        except FileNotFoundError:
-            return None
+        with contextlib.nullcontext() if self.is_local else asking(self.name):
+            try:
+                return self.files.cat_file(self.path(name))
+            except FileNotFoundError:
+                return None
 
     def write(self, name: str, content: bytes, aside: str = "") -> None:
         """Write a whole file or none. `aside`: the folder for what is not whole yet. Raises InputError."""
@@ -126,7 +144,7 @@ def fetch(place: Place, name: str, folder: Path) -> Path:
         return target
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     partial.parent.mkdir(parents=True, exist_ok=True)
-    with place.files.open(place.path(name), "rb") as remote, partial.open("wb") as local:
+    with asking(place.name), place.files.open(place.path(name), "rb") as remote, partial.open("wb") as local:
         shutil.copyfileobj(remote, local)
     os.replace(partial, target)
     return target

@@ -151,7 +151,12 @@ def test_another_corpus_is_not_touched(folder, tmp_path, codec):
         tokenize(folder, dst, EnergyCodec("other"))
     with pytest.raises(InputError, match=r"batch_seconds=60.0.*, not batch_seconds=1.0"):
         tokenize(folder, dst, codec, settings=Settings(batch_seconds=1.0))
+    text, audio = (folder / "a.txt").read_text(), (folder / "a.wav").read_bytes()
     (folder / "a.txt").write_text("Something else.")
+    with pytest.raises(InputError, match=r"was made from the clips of .*, not those of"):
+        tokenize(folder, dst, codec)
+    (folder / "a.txt").write_text(text)
+    (folder / "a.wav").write_bytes(audio + audio[-1000:])  # another recording under the same name
     with pytest.raises(InputError, match=r"was made from the clips of .*, not those of"):
         tokenize(folder, dst, codec)
     assert files(dst) == before

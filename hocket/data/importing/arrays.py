@@ -24,6 +24,7 @@ from hocket.errors import InputError
 
 SUFFIXES = (".npy", ".pt")
 CODEC_FILE = "codec.json"
+NPY_MAGIC = b"\x93NUMPY"
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,9 @@ def _read_text(path: str) -> str:
 def _load_npy(path: str) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
+            if file.read(len(NPY_MAGIC)) != NPY_MAGIC:
+                raise ValueError("it does not begin as one does")
+            file.seek(0)
             return {"codes": np.load(file, allow_pickle=False)}
     except DAMAGE as error:
         raise InputError(f"it is no array of numpy that can be read ({brief(error)})") from error

@@ -3,8 +3,7 @@
 import glob
 import io
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, TextIO, cast
@@ -13,11 +12,7 @@ import fsspec
 from fsspec.core import url_to_fs
 
 from hocket.data.clips import AudioSource, RemoteAudio
-from hocket.data.places import is_url
-from hocket.errors import InputError
-
-_NETWORK_LIBRARIES = ("aiohttp", "botocore", "gcsfs", "httpx", "httpx2", "requests")
-"""Whose errors are no OSError where a machine has no network or no rights."""
+from hocket.data.places import asking, is_url
 
 
 def join(folder: str, name: str) -> str:
@@ -65,18 +60,6 @@ def audio_at(location: str) -> Path | AudioSource:
     if is_url(location):
         return RemoteAudio(location)
     return OddlyNamedAudio(os.fsencode(location)) if is_torn(location) else Path(location)
-
-
-@contextmanager
-def asking(url: str) -> Iterator[None]:
-    """Where a file system behind a URL does not answer, that is an InputError, whatever its library raises."""
-    try:
-        yield
-    except Exception as error:
-        library = type(error).__module__.partition(".")[0]
-        if isinstance(error, OSError | ImportError | ValueError) or library in _NETWORK_LIBRARIES:
-            raise InputError(f'"{url}" cannot be opened: {str(error) or type(error).__name__}') from error
-        raise
 
 
 def exists(location: str) -> bool:

@@ -5,12 +5,14 @@ recording, so that two parts of one recording never land on both sides. It keeps
 Streams are not looked at beforehand; there the hash alone decides. Costs about 5 µs a clip and no memory.
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
-from hocket.data.clips import Clip, Rejected
+from hocket.data.clips import Clip, HeldAudio, Rejected
 
 VALID_SHARE = 0.05
 """Share of the clips without a split of their own that is held out."""
@@ -88,12 +90,22 @@ def draw(key: str) -> float:
 
 
 def fact_line(item: Clip | Rejected) -> bytes:
-    """All that the source says of an item, as a line to hash."""
+    """All that the source says of an item, and the size of its file, as a line to hash."""
     if isinstance(item, Rejected):
         return json.dumps(asdict(item)).encode() + b"\n"
     words = [asdict(word) for word in item.words]
     facts = (item.id, item.name, item.text, words, item.speaker, item.language, item.split)
-    return json.dumps([*facts, item.start, item.end, item.seconds, item.channel]).encode() + b"\n"
+    return json.dumps([*facts, item.start, item.end, item.seconds, item.channel, _size(item)]).encode() + b"\n"
+
+
+def _size(clip: Clip) -> int | None:
+    """Bytes of a clip's audio where that is known without reading: in a file that is there, or in memory."""
+    if isinstance(clip.audio, HeldAudio):
+        return len(clip.audio.content)
+    if isinstance(clip.audio, Path):
+        with contextlib.suppress(OSError):
+            return clip.audio.stat().st_size
+    return None
 
 
 def fact_hash(items: Iterable[Clip | Rejected]) -> str:

@@ -3,6 +3,7 @@
 import json
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from launching import python, rows
 
 from hocket.errors import InputError
 from hocket.training import run_recipe
-from hocket.training.checkpoints import RunFolder, _remove_old
+from hocket.training.checkpoints import RunFolder, _remove_old, check_processes
 from hocket.training.saving import Saver, Write, to_host
 
 KILLED_WHILE_SAVING = """
@@ -98,3 +99,19 @@ def test_a_run_keeps_its_best(overrides):
     best = min(scores, key=scores.__getitem__)
     assert (result.folder / "best").read_text() == f"{best}\n"
     assert {p.name for p in (result.folder / "checkpoints").iterdir()} == {str(best), "12"}
+
+
+def goes_on(before: tuple[int, int], now: tuple[int, int], lora_rank: int = 0) -> str | None:
+    training = SimpleNamespace(accumulation=now[1], lora_rank=lora_rank)
+    engine = SimpleNamespace(world_size=now[0], training=training, shards_optimizer=True)
+    return check_processes(RunFolder("run"), {"processes": before[0], "accumulation": before[1]}, engine)  # type: ignore[arg-type]
+
+
+def test_a_change_of_processes_is_told():
+    assert goes_on((2, 1), (2, 1)) is None
+    assert goes_on((2, 1), (1, 2)) == "processes: 1 instead of 2, so dropout is seeded anew"
+    told = "processes: 2 instead of 4, so dropout is seeded anew; micro-batches in a step: 2 instead of 4"
+    assert goes_on((4, 1), (2, 1)) == f"{told} (training.accumulation=2 keeps it)"
+    assert "keeps it" not in str(goes_on((2, 1), (3, 1)))
+    with pytest.raises(InputError, match="has adapters and was made with 2 processes, not 1"):
+        goes_on((2, 1), (1, 2), lora_rank=4)

@@ -11,7 +11,10 @@ AdamW's, so that one learning rate and one weight decay serve both (Liu et al., 
 Fused matrices are taken apart: queries, keys and values, gate and up are matrices of their own to Muon, as in Jordan's
 runs. Matrices of one shape go through the iteration together, at most `TOGETHER` numbers at a time.
 
-Measured on the demo (4M parameters, 160 steps, one CPU thread): see the table in docs/training.md.
+Measured on one CPU thread, validation loss: the demo cut to 80 steps AdamW 6.523, Muon 6.559, Muon on whole fused
+matrices 6.558; random walks (60 steps, mean of three seeds) at lr .003 AdamW .758, Muon .779, whole .779, at .01 AdamW
+.729, Muon .833, whole .844, with training losses .489, .352, .345. It fits faster, which minutes of data do not reward;
+taking matrices apart made no difference at these sizes.
 """
 
 import re

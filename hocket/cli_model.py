@@ -52,7 +52,9 @@ def import_model(
     codec: Annotated[
         str | None, typer.Option(help="Where the model's codec is to be found; its own weights are taken unless given.")
     ] = None,
-    context: Annotated[int, typer.Option(min=2, help="Longest document in steps.")] = 2048,
+    context: Annotated[
+        int | None, typer.Option(min=2, help="Longest document in steps; the model's own unless given.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a hocket model of a published multi-codebook model (CSM), to sample from or to go on training."""

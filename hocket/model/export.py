@@ -267,6 +267,7 @@ def _name_end(folder: Path, ends: list[str], model: Model) -> None:
 
 
 def _readme(model: Model, facts: ExportFacts) -> str:
+    endings = " or ".join(f"`{end}`" for end in facts.eos) or "its length"
     blocks = "\n".join(f"| {b.name} | {b.start} | {b.stop - 1} |" for b in model.vocabulary.blocks)
     codec = model.codec_identity
     if not facts.restricted:
@@ -281,10 +282,8 @@ def _readme(model: Model, facts: ExportFacts) -> str:
     return f"""# A model of audio codes
 
 A {facts.architecture} of {facts.n_parameters:,} parameters, exported by hocket. It reads `{model.layout}`, one id a
-step, of codes of {codec.name} ({codec.levels} levels at {float(codec.frame_rate):g} Hz, fingerprint
-{codec.fingerprint}). A document starts with `{facts.bos}` and ends with {
-        " or ".join(f"`{e}`" for e in facts.eos) or "its length"
-    }; the context holds {model.config.context} steps.
+step, of codes of {codec.name} (levels: {codec.levels}, {float(codec.frame_rate):g} Hz, fingerprint {codec.fingerprint}).
+A document starts with `{facts.bos}` and ends with {endings}; the context holds {model.config.context} steps.
 
 {drawn}
 

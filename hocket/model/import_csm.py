@@ -7,7 +7,7 @@
     lm_head                                        rows of audio.0 in the head
     depth_decoder.model                            the depth head's projection, blocks and norm
     depth_decoder.codebooks_head                   its output rows of audio.1 …
-    codec_model                                    the folder codec/, a Mimi
+    codec_model                                    the folder mimi/, a codec of ours
 
 Logits of every code are equal to 1e-5 in float32, the trunk's and the depth head's. Three things have no counterpart:
 
@@ -46,7 +46,7 @@ from hocket.model.warm_start import dimensions_of
 from hocket.vocab import Vocabulary, load_tokenizer
 
 LAYOUT, STREAM = "csm", "audio"
-CODEC_FOLDER, CODEC_PREFIX = "codec", "codec_model."
+CODEC_FOLDER, CODEC_PREFIX = "mimi", "codec_model."
 TEXT_TABLE = "embed_text_tokens.weight"
 AUDIO_TABLE = "backbone_model.embed_tokens.embed_audio_tokens.weight"
 DEPTH_TABLE, DEPTH_HEAD = "depth_decoder.model.embed_tokens.weight", "depth_decoder.codebooks_head.weight"

@@ -70,3 +70,7 @@ def test_a_depth_head_starts_from_the_rows_of_the_source(corpus_folder, tmp_path
     block = model.vocabulary["audio.0"]
     rows = model.depth.embedding.weight[model.depth.input_V[torch.arange(block.start, block.stop)]]
     assert torch.equal(rows, model.decoder.embedding.weight[block.start : block.stop])
+    model.save(tmp_path / "first")
+    again = build(corpus_folder, tmp_path / "first", "interleave=csm")
+    assert again.config.depth_dim == 16
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))

@@ -116,9 +116,10 @@ def test_fresh_never_removes_what_is_no_run(tmp_path, overrides):
 
 
 def test_bad_parts_leave_no_run_behind(tmp_path, overrides):
-    for mistake in ("interleave.layout=dealy", "interleave=tts-delay", "codec.levels=3", "data.corpus=nowhere"):
+    no_text = "interleave=tts-delay vocab=none"
+    for mistake in ("interleave.layout=dealy", no_text, "codec.levels=3", "data.corpus=nowhere"):
         with pytest.raises(InputError):
-            run_recipe("tiny", overrides("run", "training.engine=accelerate", mistake))
+            run_recipe("tiny", overrides("run", "training.engine=accelerate", *mistake.split()))
     assert not (tmp_path / "run").exists()
 
 

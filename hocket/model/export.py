@@ -282,7 +282,7 @@ def _readme(model: Model, facts: ExportFacts) -> str:
     return f"""# A model of audio codes
 
 A {facts.architecture} of {facts.n_parameters:,} parameters, exported by hocket. It reads `{model.layout}`, one id a
-step, of codes of {codec.name} (levels: {codec.levels}, {float(codec.frame_rate):g} Hz, fingerprint {codec.fingerprint}).
+step, of codes of {codec.name} ({codec.levels} x {float(codec.frame_rate):g} Hz, fingerprint {codec.fingerprint}).
 A document starts with `{facts.bos}` and ends with {endings}; the context holds {model.config.context} steps.
 
 {drawn}

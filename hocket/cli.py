@@ -105,6 +105,7 @@ def _train_epilog() -> str:
     recipes = "\n\n".join(f"[bold]{name}[/bold]: {meaning}" for name, meaning in list_recipes().items())
     commands = examples(
         "hocket train demo interleave=flatten model.dim=128 training.steps=200",
+        "hocket train mimi-350m --dry-run",
         "hocket train my_recipe.yaml --fresh",
         "hocket train demo -m interleave=delay,parallel,flatten",
         "accelerate launch --use_deepspeed --num_processes 2 -m hocket train small data.corpus=corpus",
@@ -122,13 +123,23 @@ def train(
         bool, typer.Option("-m", "--multirun", help="Train one run for each combination of the values given.")
     ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over instead of going on with the run.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Train nothing: say what it takes in memory, time and disk.")
+    ] = False,
+    mfu: Annotated[
+        float, typer.Option(help="With --dry-run: share of the peak that training is taken to reach.")
+    ] = 0.4,
     as_json: Json = False,
 ) -> None:
     """Train a recipe. A run that is there already goes on; SIGTERM or Ctrl-C saves first and exits with 143 or 130."""
     from hocket.evaluation.report import build_report
-    from hocket.training import run_recipe, run_sweep
+    from hocket.training import plan_runs, run_recipe, run_sweep
 
     given = overrides or []
+    if dry_run:
+        plans = plan_runs(recipe, given, mfu, multirun)
+        facts = [plan.to_dict() for plan in plans]
+        return report({"runs": facts} if multirun else facts[0], as_json, "\n\n".join(map(str, plans)))
     results = run_sweep(recipe, given, fresh) if multirun else [run_recipe(recipe, given, fresh)]
     pages = [build_report(result.folder) for result in results if is_first_process() and not result.signal]
     facts = [dataclasses.asdict(result) for result in results]

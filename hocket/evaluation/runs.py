@@ -18,7 +18,7 @@ from hocket.data import Corpus, Mixture
 from hocket.errors import InputError
 from hocket.training.bundled import bundled_kind
 from hocket.training.config import InterleaveGroup
-from hocket.training.parts import find_stage, placed_streams
+from hocket.training.parts import all_streams
 
 SAMPLE_FILE = "sample.json"
 RECENT = 64  # rows of training that are looked at for the names of losses
@@ -123,7 +123,7 @@ def _read_metrics(path: Path) -> list[dict[str, Any]]:
 def bundled_corpus_of(run: Run) -> Path:
     """Where the trainer keeps the bundled speech as the run's layout needs it, tokenised: beside the runs."""
     group = InterleaveGroup(**run.config.get("interleave", {}))
-    return run.folder.parent / bundled_kind(placed_streams(find_stage(group).layout)).folder
+    return run.folder.parent / bundled_kind(all_streams(group)).folder
 
 
 def open_corpus(run: Run) -> Corpus | Mixture:

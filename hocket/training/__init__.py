@@ -5,8 +5,20 @@ a run that was killed goes on as if nothing had happened.
 """
 
 from hocket.training.config import Recipe
+from hocket.training.dry_run import Plan, dry_run, plan_runs
 from hocket.training.recipes import list_groups, load_recipe
 from hocket.training.run import RunResult, run_recipe, train
 from hocket.training.sweep import run_sweep
 
-__all__ = ["Recipe", "RunResult", "list_groups", "load_recipe", "run_recipe", "run_sweep", "train"]
+__all__ = [
+    "Plan",
+    "Recipe",
+    "RunResult",
+    "dry_run",
+    "list_groups",
+    "load_recipe",
+    "plan_runs",
+    "run_recipe",
+    "run_sweep",
+    "train",
+]

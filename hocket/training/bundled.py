@@ -2,7 +2,7 @@
 
     layout of               folder                what is in it
     audio                   bundled-corpus        the clips, with their texts
-    text, semantic          bundled-words         the same, with times of words and the stream `semantic`
+    text, semantic          bundled-words         those in which something is said, word times, `semantic`
     user, left, source …    bundled-audio-user …  dialogues of two channels, mixed from the clips, with times of words
     (what they are made of) bundled-sources       manifests, dialogues as FLAC, units
 
@@ -10,8 +10,8 @@ What stands in for real data is said when it is made, and in the corpus' card as
 manifest in bundled-sources, whose rows say "word_times": "spread"):
 
 - Times of words are not measured: the words of a clip are spread over what is heard of it, by their letters.
-- `semantic` are units of MFCC, k-means with 64 clusters fitted to the bundled speech itself, 50 a second: they follow
-  the sound more than its meaning.
+- `semantic` are units of MFCC, k-means with 64 clusters fitted to the bundled speech itself, every second of them, so
+  25 a second: they follow the sound more than its meaning.
 - Dialogues have one voice on both sides, for there is one in the bundled speech, and say nothing to each other; a
   "translation" from `source` to `target` translates nothing.
 
@@ -22,14 +22,17 @@ import json
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 import soundfile
+from torch import Tensor
 
 from hocket.codec import Codec, load_codec
+from hocket.codec.units import UnitCodec
 from hocket.data import Clip, Corpus, StreamCodec, read_clips, tokenize
-from hocket.data.dialogues import Dialogue, Utterance, heard, make_utterance, mix_dialogue, spread_words
+from hocket.data.dialogues import STREAMS, Dialogue, Utterance, heard, make_utterance, mix_dialogue, spread_words
 from hocket.data.unit_fitting import fit_units
 from hocket.progress import ProgressBar
 from hocket.training.checkpoints import write_text
@@ -44,7 +47,29 @@ UNITS = 64
 DIALOGUES = {"train": 20, "valid": 2}
 DIALOGUE_SECONDS = 12.0
 SAMPLE_RATE = 16000
+SILENCE = "silence/"
+"""Clips in which nothing is said, so that there is no word at which to cut them."""
 SPREAD = "word times are spread evenly over what is heard, not measured"
+
+
+class SlowUnits(UnitCodec):
+    """Units of every second frame: layouts repeat units to the clock of the audio, and none may be faster than that."""
+
+    no_stream = "it is made for corpora alone"
+
+    @classmethod
+    def open(cls, folder: Path) -> "SlowUnits":
+        """Of units as `fit_units` saves them."""
+        units = load_codec(str(folder))
+        assert isinstance(units, UnitCodec)
+        slow = cls(units.net.extractor, units.net.centroids_ED.data, units.identity.name, scale_D=units.net.scale_D)
+        slow.identity = replace(slow.identity, hop=2 * slow.identity.hop)
+        return slow
+
+    streams_encoding = False
+
+    def _encode_items(self, items: list[Tensor]) -> list[Tensor]:
+        return [units_TK[::2] for units_TK in super()._encode_items(items)]
 
 
 @dataclass(frozen=True)
@@ -102,7 +127,7 @@ def _prepare(kind: BundledKind, sources: Path, codec: Codec) -> tuple[str | Path
     if kind.folder == WORDS:
         return write_words(sources / "words.jsonl"), {
             AUDIO: StreamCodec(codec),
-            SEMANTIC: StreamCodec(load_codec(str(fit_bundled_units(sources / "units")))),
+            SEMANTIC: StreamCodec(SlowUnits.open(fit_bundled_units(sources / "units"))),
         }
     return write_dialogues(sources / "dialogues"), {
         name: StreamCodec(codec, channel=channel) for channel, name in enumerate(kind.streams)
@@ -123,6 +148,8 @@ def write_words(path: Path) -> Path:
         return path
     rows = []
     for clip in read_clips(BUNDLED):
+        if clip.id.startswith(SILENCE):
+            continue
         wav_S = clip.read(SAMPLE_RATE).numpy()
         begin, end, _ = heard(wav_S, SAMPLE_RATE)
         words = [vars(word) for word in spread_words(clip.text or "", begin, end)]
@@ -137,15 +164,24 @@ def write_dialogues(folder: Path) -> Path:
         return manifest
     folder.mkdir(parents=True, exist_ok=True)
     rows, clips = [], read_clips(BUNDLED)
-    for split, count in DIALOGUES.items():
-        sides = _sides([clip for clip in clips if clip.split == split])
-        for number in range(count):
-            dialogue = mix_dialogue(*sides, seed=[len(rows)], seconds=DIALOGUE_SECONDS)
+    for split, n_dialogues in DIALOGUES.items():
+        sides = _sides([c for c in clips if c.split == split and not c.id.startswith(SILENCE)])
+        for number in range(n_dialogues):
+            dialogue = _mix(sides, len(rows))
             name = f"{split}-{number:02d}"
             soundfile.write(folder / f"{name}.flac", dialogue.wav_2S.T, dialogue.sample_rate, "PCM_16")
             words = [vars(word) for word in dialogue.words]
             rows.append(_row(name, folder / f"{name}.flac", _own_text(dialogue), None, split, words))
     return _write_manifest(manifest, rows)
+
+
+def _mix(sides: tuple[list[Utterance], list[Utterance]], number: int) -> Dialogue:
+    """A dialogue in which both sides say something."""
+    for trial in count():
+        dialogue = mix_dialogue(*sides, seed=[number, trial], seconds=DIALOGUE_SECONDS)
+        if {word.stream for word in dialogue.words} == set(STREAMS):
+            return dialogue
+    raise AssertionError
 
 
 def _sides(clips: list[Clip]) -> tuple[list[Utterance], list[Utterance]]:

@@ -3,14 +3,15 @@
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from hocket.codec import CodecIdentity, load_codec
-from hocket.data import Corpus, Mixture
+from hocket.data import Corpus, Mixture, PackedLoader
 from hocket.data.corpus import name_codec
 from hocket.errors import InputError
-from hocket.interleave import Layout, Stage, build_scheme, load_scheme
+from hocket.interleave import Layout, Scheme, Stage, build_scheme, load_scheme
 from hocket.interleave.parse import Levels
 from hocket.interleave.stream import FrameRates
 from hocket.model import Model, ModelConfig
@@ -19,17 +20,23 @@ from hocket.model.warm_start import HocketModel, TextModel, open_source
 from hocket.training.bundled import bundled_kind, make_bundled
 from hocket.training.config import BUNDLED, CodecFacts, InterleaveGroup, Recipe
 from hocket.training.engine import Engine
+from hocket.training.objectives import build_objective, loading_options
 from hocket.vocab import ALIGNED_TEXT, TEXT, TextTokenizer, Vocabulary, load_tokenizer, train_bpe
 
 
 def open_corpus(recipe: Recipe, engine: Engine) -> Mixture:
     """The recipe's corpora, of the recipe's codec; the packaged speech is tokenised first where it is not yet."""
-    source, temperature = recipe.data.corpus, recipe.data.temperature
+    source = recipe.data.corpus
     if source == BUNDLED:
-        streams, runs = placed_streams(find_stage(recipe.interleave).layout), Path(recipe.output).parent
+        streams, runs = all_streams(recipe.interleave), Path(recipe.output).parent
         source = runs / bundled_kind(streams).folder
         engine.on_main(lambda: make_bundled(runs, streams, recipe.codec.name or BUNDLED, str(engine.device)))
-    mixture = Mixture.open(source, temperature=temperature)
+    return open_mixture(recipe, source)
+
+
+def open_mixture(recipe: Recipe, source: str | Path) -> Mixture:
+    """Corpora that are there. InputError where they are not of the recipe's codec."""
+    mixture = Mixture.open(source, temperature=recipe.data.temperature)
     if not mixture.streams:
         raise InputError(
             f'the corpus "{mixture.folder}" is text alone: name one with codes beside it, as data.corpus=TEXTS,SPOKEN'
@@ -101,6 +108,31 @@ def build_model(recipe: Recipe, corpus: Corpus | Mixture) -> Model:
     return plan_model(recipe, corpus).build(recipe.training.seed)
 
 
+def make_loader(recipe: Recipe, model: Model, corpus: Mixture, rank: int = 0, world_size: int = 1) -> PackedLoader:
+    """What a process trains on; of the model only layout and vocabulary count."""
+    return PackedLoader(
+        corpus,
+        model.layout,
+        model.vocabulary,
+        **recipe.data.options(),
+        packing=recipe.data.packing,
+        buffer=recipe.data.buffer,
+        workers=recipe.data.workers,
+        context=recipe.model.context,
+        seed=recipe.training.seed,
+        rank=rank,
+        world_size=world_size,
+        weights=recipe.training.loss_weights(),
+        **hiding(recipe, model, learning=True),
+    )
+
+
+def hiding(recipe: Recipe, model: Model, *, learning: bool) -> dict[str, Any]:
+    """What loading must know of the objective: what is given, which streams have ends, what is hidden."""
+    objective = build_objective(model.stage, model.vocabulary, recipe.training, learning=learning)
+    return loading_options(model.stage, objective)
+
+
 def plan_model(recipe: Recipe, corpus: Corpus | Mixture) -> ModelParts:
     """What a recipe's model for a corpus is made of. InputError where layout, levels or text do not fit it."""
     streams = _cut_levels(corpus, recipe.codec.levels)
@@ -170,6 +202,12 @@ def _names(corpus: Corpus | Mixture) -> str:
     return ", ".join(corpus.levels) or "text alone"
 
 
+def all_streams(group: InterleaveGroup) -> list[str]:
+    """The streams of a recipe's layout, or of all stages of its cascade."""
+    stages = _scheme(group).stages
+    return list(dict.fromkeys(name for stage in stages for name in placed_streams(stage.layout)))
+
+
 def find_stage(group: InterleaveGroup, levels: Levels = None, frame_rates: FrameRates | None = None) -> Stage:
     """The layout of a recipe, with how it is to be learned.
 
@@ -177,12 +215,7 @@ def find_stage(group: InterleaveGroup, levels: Levels = None, frame_rates: Frame
         InputError: there is no such layout or stage; its attention would see what it predicts; or its head does not go
             with its objective.
     """
-    if not group.stages and "(" not in group.layout:
-        scheme = load_scheme(group.layout, levels, frame_rates)
-    else:
-        held = {key: getattr(group, key) for key in ("layout", "given", "objective", "attention", "head")}
-        content = {"stages": group.stages} if group.stages else held
-        scheme = build_scheme("interleave", content, levels, frame_rates)
+    scheme = _scheme(group, levels, frame_rates)
     if group.stage is None and len(scheme.stages) > 1:
         names = ", ".join(stage.name for stage in scheme.stages)
         raise InputError(f"this layout is a cascade of models: choose one with interleave.stage=… (there are: {names})")
@@ -199,6 +232,13 @@ def find_stage(group: InterleaveGroup, levels: Levels = None, frame_rates: Frame
             f"predicted in all rows at once: add {named}interleave.head=parallel"
         )
     return stage
+
+
+def _scheme(group: InterleaveGroup, levels: Levels = None, frame_rates: FrameRates | None = None) -> Scheme:
+    if not group.stages and "(" not in group.layout:
+        return load_scheme(group.layout, levels, frame_rates)
+    held = {key: getattr(group, key) for key in ("layout", "given", "objective", "attention", "head")}
+    return build_scheme("interleave", {"stages": group.stages} if group.stages else held, levels, frame_rates)
 
 
 def _cut_levels(corpus: Corpus | Mixture, levels: int | None) -> dict[str, CodecIdentity]:

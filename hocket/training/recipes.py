@@ -5,6 +5,7 @@ names the key or choice at fault and the nearest valid one.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -49,13 +50,19 @@ def locate(recipe: str | Path) -> tuple[Path, str]:
     return config_folder(), text
 
 
-def load_recipe(recipe: str | Path, overrides: list[str] | None = None) -> Recipe:
-    """Compose a recipe with `key=value` and `group=choice` overrides. InputError in one sentence if it cannot be."""
+def load_recipe(
+    recipe: str | Path, overrides: list[str] | None = None, fill: Mapping[str, str] | None = None
+) -> Recipe:
+    """Compose a recipe with `key=value` and `group=choice` overrides. InputError in one sentence if it cannot be.
+
+    Args:
+        fill: values for keys that are still to be given one, instead of an InputError.
+    """
     folder, name = locate(recipe)
     overrides = [_mixture_quoted(override) for override in overrides or []]
     GlobalHydra.instance().clear()
     try:
-        return to_recipe(_compose(folder, name, overrides))
+        return to_recipe(_compose(folder, name, overrides), fill)
     except OverrideParseException as error:
         raise InputError(_explain_syntax(error.override)) from error
     except MissingConfigException as error:
@@ -82,9 +89,12 @@ def search_path_override(folder: Path) -> list[str]:
     return [] if folder == ours else [f"hydra.searchpath=['file://{ours}']"]
 
 
-def to_recipe(composed: DictConfig) -> Recipe:
+def to_recipe(composed: DictConfig, fill: Mapping[str, str] | None = None) -> Recipe:
     """Check keys, types and meaning of a composed config, whether or not it named the schema itself."""
     merged = OmegaConf.merge(OmegaConf.structured(Recipe), composed)
+    for key, value in (fill or {}).items():
+        if OmegaConf.is_missing(OmegaConf.select(merged, key.rpartition(".")[0]), key.rpartition(".")[2]):
+            OmegaConf.update(merged, key, value)
     missing = sorted(OmegaConf.missing_keys(merged))
     if missing:
         raise InputError(f"{missing[0]} has no value yet: add {missing[0]}=VALUE")

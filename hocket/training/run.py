@@ -23,8 +23,7 @@ from hocket.training.flops import BatchFlops, peak_flops
 from hocket.training.health import describe, score_kinds
 from hocket.training.loop import Callback, Loop
 from hocket.training.metrics import MetricsFiles, read_rows
-from hocket.training.objectives import build_objective, loading_options
-from hocket.training.parts import build_model, find_stage, open_corpus
+from hocket.training.parts import build_model, find_stage, hiding, make_loader, open_corpus
 from hocket.training.recipes import load_recipe
 from hocket.training.samples import Samples
 from hocket.training.trackers import open_tracker
@@ -215,21 +214,7 @@ class _Training:
         self.run_folder.write_config(self.recipe)
 
     def _loader(self, corpus: Mixture) -> PackedLoader:
-        return PackedLoader(
-            corpus,
-            self.model.layout,
-            self.model.vocabulary,
-            **self.recipe.data.options(),
-            packing=self.recipe.data.packing,
-            buffer=self.recipe.data.buffer,
-            workers=self.recipe.data.workers,
-            context=self.recipe.model.context,
-            seed=self.recipe.training.seed,
-            rank=self.engine.rank,
-            world_size=self.engine.world_size,
-            weights=self.recipe.training.loss_weights(),
-            **self._hiding(learning=True),
-        )
+        return make_loader(self.recipe, self.model, corpus, self.engine.rank, self.engine.world_size)
 
     def _one_pass(self, corpus: Mixture) -> Iterator[Batch]:
         return one_pass(
@@ -239,13 +224,7 @@ class _Training:
             **self.recipe.data.options(),
             context=self.recipe.model.context,
             weights=self.recipe.training.loss_weights(),
-            **self._hiding(learning=False),
-        )
-
-    def _hiding(self, learning: bool) -> dict[str, Any]:
-        stage = self.model.stage
-        return loading_options(
-            stage, build_objective(stage, self.model.vocabulary, self.recipe.training, learning=learning)
+            **hiding(self.recipe, self.model, learning=False),
         )
 
     def _greet(self, step: int) -> None:

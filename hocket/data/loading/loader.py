@@ -125,6 +125,11 @@ class PackedLoader:
         return self._documents.facts
 
     @property
+    def epoch_steps(self) -> int:
+        """Grid steps of all documents, once each."""
+        return int(self._documents.segments.steps.sum())
+
+    @property
     def epoch(self) -> int:
         """Complete passes; of a mixture with shares, over the corpus with the fewest."""
         return self._order.epoch(self._consumed)

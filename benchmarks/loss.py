@@ -8,13 +8,15 @@
     torch       for each legal set `torch.nn.functional.linear_cross_entropy` in chunks (torch >= 2.13)
     hocket      `cells_cross_entropy`
 
-Memory is the growth of the resident set from before the forward to its peak, in a process of its own for each; it
-includes the gradients that all must make (weights 99 MB and states 8 MB in float32).
+Time is that of the processor, one thread, so that other work on the machine counts less. Memory is the growth of the
+resident set from before the forward to its peak, in a process of its own for each; it includes the gradients that all
+must make (weights 99 MB and states 8 MB in float32).
 """
 
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -121,11 +123,11 @@ def _status(key: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(key)) * 1024 / 1e6
 
 
-def main(rounds: int = 3) -> None:
+def main(dtypes: Sequence[str] = ("bfloat16", "float32"), rounds: int = 3) -> None:
     torch.set_num_threads(1)
-    for dtype in ("bfloat16", "float32"):
+    for dtype in dtypes:
         pack = Pack(getattr(torch, dtype))
-        seconds = interleaved({way: partial(pack.train, way) for way in ways()}, rounds)
+        seconds = interleaved({way: partial(pack.train, way) for way in ways()}, rounds, time.process_time)
         peaks = {way: peak_of(way, dtype) for way in ways()}
         print(heading(f"loss, {STEPS:,} steps, {IDS:,} ids, width {WIDTH}, {dtype}, forward + backward"))
         for way in ways():

@@ -8,22 +8,28 @@ from collections.abc import Callable, Mapping
 
 import torch
 
+Clock = Callable[[], float]
 
-def interleaved(candidates: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+
+def interleaved(
+    candidates: Mapping[str, Callable[[], object]], rounds: int, clock: Clock = time.perf_counter
+) -> dict[str, float]:
     """Median seconds of each candidate over `rounds` rounds in which each runs once, after one warm-up round."""
-    return prepared({name: lambda turn, run=run: run for name, run in candidates.items()}, rounds)
+    return prepared({name: lambda turn, run=run: run for name, run in candidates.items()}, rounds, clock)
 
 
-def prepared(candidates: Mapping[str, Callable[[int], Callable[[], object]]], rounds: int) -> dict[str, float]:
+def prepared(
+    candidates: Mapping[str, Callable[[int], Callable[[], object]]], rounds: int, clock: Clock = time.perf_counter
+) -> dict[str, float]:
     """As `interleaved`, for candidates that, given the number of the round (0 is the warm-up), return what to time."""
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for turn in range(rounds + 1):
         for name, prepare in candidates.items():
             run = prepare(turn)
-            began = time.perf_counter()
+            began = clock()
             run()
             if turn:
-                seconds[name].append(time.perf_counter() - began)
+                seconds[name].append(clock() - began)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 

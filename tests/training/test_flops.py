@@ -1,5 +1,7 @@
 """Operations are those of the matrix products that a model makes."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -70,7 +72,13 @@ def test_devices_are_found_by_the_longest_part_of_their_name():
 
 @pytest.mark.parametrize("weights", ["shared", "rows"])
 def test_a_depth_head_is_counted(weights, identity):
-    shape = {"depth_dim": 16, "depth_layers": 2, "depth_heads": 2, "depth_kv_heads": 1, "depth_ffn_dim": 24}
+    shape: dict[str, Any] = {
+        "depth_dim": 16,
+        "depth_layers": 2,
+        "depth_heads": 2,
+        "depth_kv_heads": 1,
+        "depth_ffn_dim": 24,
+    }
     config = ModelConfig(dim=32, n_layers=1, depth_weights=weights, depth_fraction=0.5, **shape)
     vocabulary = Vocabulary.build(None, {"audio": identity.codebook_sizes}, {"audio": identity.fingerprint})
     stage = Stage(name="", layout=load_layout("Delay(audio)", levels=3), head="depth")

@@ -1,5 +1,7 @@
 """Muon takes the matrices of blocks, part by part; AdamW the rest; a resumed run is the whole one."""
 
+from typing import Any
+
 import pytest
 import torch
 from launching import rows
@@ -13,7 +15,7 @@ from hocket.training.optimizers import build_optimizer, engine_for, fused_parts,
 from hocket.vocab import Vocabulary
 
 
-def with_gradients(model, seed=0):
+def with_gradients(model, seed=0) -> Any:
     generator = torch.Generator().manual_seed(seed)
     for p in model.parameters():
         p.grad = torch.randn(p.shape, generator=generator)
@@ -105,7 +107,8 @@ def test_muon_refuses_flat_partitions_in_words():
     assert kind == "accelerate"
     assert note is not None
     assert "training with plain Accelerate" in note
-    for wrong in ({"zero_stage": 2}, {"zero_stage": 0, "dtype": "bfloat16"}):
+    wrongs: list[dict[str, Any]] = [{"zero_stage": 2}, {"zero_stage": 0, "dtype": "bfloat16"}]
+    for wrong in wrongs:
         with pytest.raises(InputError, match=r"choose training\.engine=accelerate, or training\.zero_stage=0"):
             engine_for(TrainingGroup(optimizer="muon", engine="deepspeed", **wrong))
 

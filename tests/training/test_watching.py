@@ -4,6 +4,7 @@ import json
 import math
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -109,14 +110,14 @@ def test_models_that_predict_in_place_have_no_bits_while_they_train(overrides, c
     assert "not sampled yet" in err
 
 
-def report(step, loss):
+def report(step, loss) -> Any:
     return SimpleNamespace(step=step, sums=SimpleNamespace(total=loss, weight=1.0), worst=(loss, [f"clip-{step}"]))
 
 
 def test_spikes_name_their_examples_and_a_resumed_run_finds_the_same(capsys):
-    written = []
-    engine = SimpleNamespace(gather=lambda value: [value, (0.0, ["another"])])
-    files = SimpleNamespace(write=written.append)
+    written: list[Any] = []
+    engine: Any = SimpleNamespace(gather=lambda value: [value, (0.0, ["another"])])
+    files: Any = SimpleNamespace(write=written.append)
     losses = [3 - 0.01 * step + 0.02 * (-1) ** step for step in range(60)]
     losses[40] = losses[50] = 9.0
     whole, parts = (Spikes(engine, files, 6.0) for _ in range(2))
@@ -170,7 +171,7 @@ def test_what_cannot_be_sampled_is_said_and_trained(more, sentence, overrides, c
 
 
 def test_a_tracker_gets_the_numbers_of_every_row(overrides, monkeypatch):
-    calls = []
+    calls: list[Any] = []
     fake = SimpleNamespace(
         init=lambda **settings: calls.append(settings),
         log=lambda row, step: calls.append((step, row)),

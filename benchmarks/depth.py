@@ -13,6 +13,7 @@ a depth head that costs r times the trunk.
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -57,7 +58,7 @@ def main(rounds: int = 5) -> None:
     candidates = {
         "trunk and row 0 alone": _trainer(Stage(name="", layout=_layout(1)), CONFIG),
         "all frames": _trainer(_stage(), CONFIG),
-        "1/16 of frames": _trainer(_stage(), ModelConfig(**CONFIG.__dict__ | {"depth_fraction": FRACTION})),
+        "1/16 of frames": _trainer(_stage(), replace(CONFIG, depth_fraction=FRACTION)),
     }
     median = interleaved(candidates, rounds)
     print(heading(f"depth head at CSM's shape / {SCALE}, {DOCUMENTS} x {FRAMES} frames of {LEVELS} levels, float32"))

@@ -89,11 +89,19 @@ class DepthHead(nn.Module):
     """
 
     def __init__(
-        self, config: ModelConfig, vocabulary: Vocabulary, rows: PredictedRows, legal_sets: Sequence[LegalSet]
+        self,
+        config: ModelConfig,
+        vocabulary: Vocabulary,
+        rows: PredictedRows,
+        legal_sets: Sequence[LegalSet],
+        *,
+        z_loss: float = 0.0,
     ):
         super().__init__()
         self.config, self.rows, self.legal_sets = config.depth(len(rows.rows)), rows.rows, list(legal_sets)
         self.fraction = config.depth_fraction
+        self.z_loss = z_loss
+        """Coefficient of log(Z)^2 in the loss; 0 is none."""
         self.input_rows = rows.rows[:-1]
         """The row that each position but the first reads."""
         self._inputs = CompactIds(vocabulary.ranges(rows.beside), first=1)  # 0 is filler
@@ -154,6 +162,7 @@ class DepthHead(nn.Module):
             legal_NQ[chosen_M].reshape(-1, 1),
             weight_NQ[chosen_M].reshape(-1, 1),
             self._ranges,
+            z_loss=self.z_loss,
         )
         return LossParts(loss.total * scale, weight_NQ.sum(), self._by_block(loss.ce_S * scale, loss.count_S * scale))
 
@@ -280,7 +289,7 @@ class RowLinear(nn.Module):
         return (y_PME if self.bias is None else y_PME + self.bias[chosen]).transpose(0, 1)
 
 
-def _linear(in_features: int, out_features: int, bias: bool, n_sets: int) -> nn.Module:
+def _linear(in_features: int, out_features: int, bias: bool, n_sets: int) -> "nn.Linear | RowLinear":
     if n_sets:
         return RowLinear(in_features, out_features, bias, n_sets)
     return nn.Linear(in_features, out_features, bias=bias)

@@ -29,7 +29,7 @@ def make_depth(identity):
 
     def make(expression: str, *, given: tuple[str, ...] = (), head: str = "depth", seed: int = 0, **changes) -> Model:
         layout = load_layout(expression, levels=LEVELS)
-        sizes = dict.fromkeys(("audio", "user"), identity.codebook_sizes)
+        sizes = {"audio": identity.codebook_sizes, "user": identity.codebook_sizes}
         vocabulary = Vocabulary.build(train_bpe(["abc"], 256), sizes, dict.fromkeys(sizes, identity.fingerprint))
         config = ModelConfig(**{**TINY.__dict__, **SMALL, **changes})
         stage = Stage(name="", layout=layout, head=head, given=given)

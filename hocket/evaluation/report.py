@@ -246,7 +246,8 @@ def _draw_grid(scores: Scores | None, sample: Sample | None) -> Markup | None:
         return None
     layout = _layout_of(scores)
     if sample is None:
-        return Markup(draw_svg(layout.plan({"audio": GRID_AFTER}), title=scores.layout))
+        ended = ("audio",) if scores.objective == "next-token" else ()
+        return Markup(draw_svg(layout.plan({"audio": GRID_AFTER}, ended=ended), title=scores.layout))
     codes_TK = np.array(sample.prompt_codes + sample.codes, dtype=np.int64)
     plan = layout.plan({"audio": len(codes_TK)}, ended=())
     n_prompt = len(sample.prompt_codes)

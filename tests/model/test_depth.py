@@ -196,6 +196,15 @@ def test_a_batch_without_targets_still_has_gradients(make_depth):
         assert all(p.grad is not None for p in model.parameters())
 
 
+@pytest.mark.parametrize("weights", ["shared", "rows"])
+def test_checkpointing_changes_no_gradient(make_depth, weights):
+    kept, again = (make_depth("Delay(audio)", depth_weights=weights, checkpointing=c).train() for c in (False, True))
+    for model in (kept, again):
+        model(batch_of([random_document(model, 6)])).total.backward()
+    for one, other in zip(kept.parameters(), again.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("head", ["parallel", "depth"])
 def test_a_rule_from_row_to_row_is_learned_by_depth_alone(make_depth, head):
     """Row 0 is drawn at random, row k is row k - 1 times 5 plus k: 0 nats to who sees the row before, ln(12) else."""

@@ -70,7 +70,9 @@ class ModelConfig:
     window: int = 0
     """A step sees only steps fewer than this many away (Beltagy et al., 2020); 0 for all."""
     softmax: str = "legal"
-    """What a cell's softmax runs over: its "legal" ids, or the "full" vocabulary, as stock models do."""
+    """What a cell's softmax runs over: its "legal" ids, or the "full" vocabulary, as stock models do (flat layouts)."""
+    z_loss: float = 0.0
+    """Added to the loss: this times log(Z)^2, which keeps logits small (PaLM: Chowdhery et al., 2022); 1e-4 is usual."""
     embeddings: str = "normal"
     """How the rows of audio codes start: "normal", or "codebooks": random projections of the codec's vectors. With a
     warm start also "mean" of the text rows, or "copy" of random ones; all are scaled to the text rows then."""
@@ -109,7 +111,7 @@ class ModelConfig:
         for name, least in {"dim": 1, "n_layers": 1, "n_heads": 1, "n_kv_heads": 1, "ffn_dim": 1, "context": 2}.items():
             if getattr(self, name) < least:
                 raise InputError(f"model.{name} is {getattr(self, name)}, but must be at least {least}")
-        for name in ("window", "no_rope_every"):
+        for name in ("window", "z_loss", "no_rope_every"):
             if getattr(self, name) < 0:
                 raise InputError(f"model.{name} is {getattr(self, name)}, but must be at least 0")
         self._check_heads()

@@ -58,10 +58,9 @@ class Model(nn.Module):
         causal = stage.attention == "causal"
         self.decoder = Decoder(config, vocabulary.size, vocabulary.id("<none>"), causal)
         legal_sets = [
-            LegalSet(names[0] if names else "", vocabulary.ranges(names) if names else ())
-            for names in stage.legal_sets
+            LegalSet(names[0] if names else "", vocabulary.ranges(names) if names else ()) for names in stage.legal_sets
         ]
-        self.head = ParallelHead(config.dim, vocabulary.size, legal_sets)
+        self.head = ParallelHead(config.dim, vocabulary.size, legal_sets, softmax=config.softmax, z_loss=config.z_loss)
         """Predicts all rows of a step, or the first where there is a depth head."""
         self.depth = self._depth_head(legal_sets) if stage.head == "depth" else None
         """Predicts the other rows, one after another."""
@@ -96,6 +95,11 @@ class Model(nn.Module):
         layout = stage.layout
         check_blocks(layout, vocabulary)
         layout.find_levels(stage.given)
+        if config.softmax == "full" and layout.n_rows > 1:
+            raise InputError(
+                f"{layout} has {layout.n_rows} rows, whose softmax over the full vocabulary would be one and the same: "
+                "set model.softmax=legal, or choose a flat layout"
+            )
         model = cls(config, vocabulary, stage, codec_identity, codec_source or codec_identity.name)
         generator = torch.Generator().manual_seed(seed)
         model.decoder.initialise(generator)

@@ -130,7 +130,7 @@ class Model(nn.Module):
                 f"{self.layout} has one predicted row, so that a depth head has nothing to predict: "
                 "set interleave.head=parallel"
             )
-        return DepthHead(self.config, self.vocabulary, rows, legal_sets)
+        return DepthHead(self.config, self.vocabulary, rows, legal_sets, z_loss=self.config.z_loss)
 
     def forward(self, batch: Batch) -> LossParts:
         """The loss of packed documents.

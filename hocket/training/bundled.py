@@ -57,6 +57,10 @@ class SlowUnits(UnitCodec):
 
     no_stream = "it is made for corpora alone"
 
+    @property
+    def streams_encoding(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return False
+
     @classmethod
     def open(cls, folder: Path) -> "SlowUnits":
         """Of units as `fit_units` saves them."""
@@ -65,8 +69,6 @@ class SlowUnits(UnitCodec):
         slow = cls(units.net.extractor, units.net.centroids_ED.data, units.identity.name, scale_D=units.net.scale_D)
         slow.identity = replace(slow.identity, hop=2 * slow.identity.hop)
         return slow
-
-    streams_encoding = False
 
     def _encode_items(self, items: list[Tensor]) -> list[Tensor]:
         return [units_TK[::2] for units_TK in super()._encode_items(items)]

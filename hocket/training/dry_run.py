@@ -14,7 +14,7 @@ with the operations of `flops.py` and an MFU that is assumed, 40 % unless given:
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ BATCHES = 8
 """Of the corpus, over which work is counted."""
 PASSES = 4
 """Micro-batches that an assumed corpus fills."""
-FILL = 0.9
+FILL = 0.98
 """Of the context, by an assumed document."""
 SEMANTIC_FACTS = {"sample_rate": 16000, "hop": 640, "codebook_sizes": (500,)}
 WORDS_PER_SECOND = 2.5
@@ -222,14 +222,13 @@ def _plan(recipe: Recipe, aside: Path, mfu: float) -> Plan:
 
 def _plan_model(recipe: Recipe, corpus: Mixture, assumed: list[str]) -> ModelParts:
     """As training plans it; where the source of a warm start is not at hand, of the dimensions that the recipe says."""
-    start, dim = recipe.model.warm_start, recipe.model.dim
+    start = recipe.model.warm_start
     try:
         return plan_model(recipe, corpus)
     except InputError:
-        if not start or dim is None:
+        if not start or recipe.model.dim is None:
             raise
-        recipe.model.warm_start = None
-        parts = plan_model(recipe, corpus)
+        parts = plan_model(replace(recipe, model=replace(recipe.model, warm_start=None)), corpus)
         assumed.append(f"{start} is not at hand: its dimensions are those that the recipe states")
         return parts
 

@@ -6,15 +6,14 @@ of a micro-batch. A process holds, at its fullest (in the optimizer's step):
                       weights            gradients               float32 masters   optimizer
     Accelerate        4 P                4 T                     -                 8 T - 4 M
     ZeRO stage 0      4 P                4 T                     -                 8 T - 4 M
-    ZeRO stage 1      b P                (see below)             4 T / W           8 T / W
-    ZeRO stage 2      b P                4 T / W                 4 T / W           8 T / W
-    ZeRO stage 3      b P / W            b T / W + 4 T / W       4 T / W           8 T / W
+    ZeRO stage 1, 2   b P                (b + 4) T / W           4 T / W           8 T / W
+    ZeRO stage 3      b P / W            (b + 4) T / W           4 T / W           8 T / W
 
-DeepSpeed keeps float32 masters in float32 too, flat and beside the weights. The optimizer meets float32 gradients of
-its share. `training.offload` moves masters, optimizer and the share's gradients to the host, "parameters" stage 3's
-weights as well. An average of the weights (`training.ema`) is 4 T more. DeepSpeed's buckets are counted apart: they do
-not grow with the model. Weights that stage 3 gathers for a layer, and what the allocator leaves unused, are not
-counted.
+DeepSpeed keeps float32 masters in float32 too, flat and beside the weights, and makes float32 gradients of its share
+for the optimizer. Stage 1 holds b T more where gradients are accumulated over micro-batches. `training.offload` moves masters, optimizer and the share's gradients to the host, "parameters" stage 3's
+weights as well. An average of the weights (`training.ema`) is 4 T more. DeepSpeed's buckets, of at most 20 M gradients,
+are counted apart. Weights that stage 3 gathers for a layer, what the allocator leaves unused, and the copy of a
+checkpoint in the host's memory while it is written, are not counted.
 
 Activations that a block keeps for the backward pass, values a grid step, D width, Q = heads x head width, K the same of
 keys, F inner width of the feed-forward part:
@@ -127,13 +126,14 @@ def plan_states(counts: Counts, training: TrainingGroup, engine: str) -> dict[st
     if not stage:
         state = 8 * trained - 4 * counts.by_muon
         return _parts(weights=4 * total, gradients=4 * trained, optimizer=state)
+    accumulated = value * trained if stage == 1 and training.accumulation > 1 else 0
     return _parts(
         weights=value * total if stage < 3 else value * -(-total // training.processes),
-        gradients={1: value * trained, 2: 0, 3: value * share}[stage],
+        gradients=value * share + accumulated,
         gradients_of_share=4 * share,
         masters=4 * share,
         optimizer=8 * share,
-        buffers=value * BUCKET_ELEMENTS if training.processes > 1 else 0,
+        buffers=value * (BUCKET_ELEMENTS if stage == 3 else min(BUCKET_ELEMENTS, trained)),
     )
 
 

@@ -2,8 +2,8 @@
 
 Llama and hocket have the same dimensions, the same number of layers, ids (a flat layout of 8 levels in one id space),
 documents (4 of 512 steps, no padding), precision, threads and optimizer (AdamW). One step is forward, loss, backward
-and update. hocket's softmax runs over a cell's legal ids, Llama's over all; the row "full softmax" has hocket do the same.
-What the interval softmax saves grows with the codec: 8 x 2,048 codes (Mimi) beside 8 x 1,024.
+and update. hocket's softmax runs over a cell's legal ids, Llama's over all; the row "full softmax" has hocket do the
+same. What the interval softmax saves grows with the codec: 8 x 2,048 codes (Mimi) beside 8 x 1,024.
 
 Packed against padded: documents with the lengths of LibriSpeech in a parallel layout, the same documents in both;
 padded batches hold eight side by side. The limit is 95 % of what leaving out the padding could give.

@@ -77,7 +77,8 @@ def llama(shape: Shape, n_documents: int) -> Callable[[], None]:
         intermediate_size=shape["ffn_dim"],
         use_cache=False,
     )
-    net = LlamaForCausalLM(config).to(device(), torch.bfloat16)
+    net = LlamaForCausalLM(config)
+    net.to(device=device(), dtype=torch.bfloat16)  # pyright: ignore[reportCallIssue, reportArgumentType]
     net.set_attn_implementation("flash_attention_2" if _has_flash() else "sdpa")
     net.model.compile(dynamic=False)
     ids = torch.randint(0, MIMI_CODES, (n_documents, FRAMES), device=device())

@@ -10,10 +10,11 @@ of a micro-batch. A process holds, at its fullest (in the optimizer's step):
     ZeRO stage 3      b P / W            (b + 4) T / W           4 T / W           8 T / W
 
 DeepSpeed keeps float32 masters in float32 too, flat and beside the weights, and makes float32 gradients of its share
-for the optimizer. Stage 1 holds b T more where gradients are accumulated over micro-batches. `training.offload` moves masters, optimizer and the share's gradients to the host, "parameters" stage 3's
-weights as well. An average of the weights (`training.ema`) is 4 T more. DeepSpeed's buckets, of at most 20 M gradients,
-are counted apart. Weights that stage 3 gathers for a layer, what the allocator leaves unused, and the copy of a
-checkpoint in the host's memory while it is written, are not counted.
+for the optimizer; where micro-batches are accumulated, stage 1 holds b T before, which may be more than these.
+`training.offload` moves masters, optimizer and the share's gradients to the host, "parameters" stage 3's weights as
+well. An average of the weights (`training.ema`) is 4 T more. DeepSpeed's buckets, of at most 20 M gradients, are
+counted apart. Weights that stage 3 gathers for a layer, what the allocator leaves unused, and the copy of a checkpoint
+in the host's memory while it is written, are not counted.
 
 Activations that a block keeps for the backward pass, values a grid step, D width, Q = heads x head width, K the same of
 keys, F inner width of the feed-forward part:
@@ -129,7 +130,7 @@ def plan_states(counts: Counts, training: TrainingGroup, engine: str) -> dict[st
     accumulated = value * trained if stage == 1 and training.accumulation > 1 else 0
     return _parts(
         weights=value * total if stage < 3 else value * -(-total // training.processes),
-        gradients=value * share + accumulated,
+        gradients=value * share + max(0, accumulated - 4 * share),
         gradients_of_share=4 * share,
         masters=4 * share,
         optimizer=8 * share,

@@ -48,7 +48,7 @@ PASSES = 4
 """Micro-batches that an assumed corpus fills."""
 FILL = 0.98
 """Of the context, by an assumed document."""
-SEMANTIC_FACTS = {"sample_rate": 16000, "hop": 640, "codebook_sizes": (500,)}
+UNITS = 500
 WORDS_PER_SECOND = 2.5
 
 
@@ -310,9 +310,11 @@ def _assume_corpus(recipe: Recipe, folder: Path, assumed: list[str]) -> Mixture:
     """A few examples of random codes, as long as fills the context."""
     identity = _assume_codec(recipe)
     names = [name for name in all_streams(recipe.interleave) if name not in (TEXT, ALIGNED_TEXT)]
-    units = CodecIdentity(name="units", revision="", weight_hash="assumed", **SEMANTIC_FACTS)
     is_units = identity.levels == 1
+    units = replace(identity, name="units", weight_hash="assumed units", codebook_sizes=(UNITS,))
     streams = {name: units if name == "semantic" and not is_units else identity for name in names}
+    if set(streams) == {"semantic"}:
+        streams["audio"] = identity
     seconds = FILL * recipe.model.context / _steps_per_second(recipe, streams)
     what = "the bundled speech is not tokenised yet" if recipe.data.corpus == BUNDLED else "no corpus is named"
     assumed.append(
@@ -320,7 +322,7 @@ def _assume_corpus(recipe: Recipe, folder: Path, assumed: list[str]) -> Mixture:
         f"({identity.levels} levels of {identity.codebook_sizes[0]:,} at {float(identity.frame_rate):g} Hz)"
     )
     if "semantic" in streams and not is_units:
-        assumed.append("semantic: 500 units at 25 Hz")
+        assumed.append(f"semantic: {UNITS} units, as many a second as there are frames")
     if len(names) < len(all_streams(recipe.interleave)):
         assumed.append(f"text: {WORDS_PER_SECOND:g} words of five letters a second")
     work = Workspace(folder, Job(streams=streams, source="assumed", source_fingerprint="", settings={}))

@@ -18,7 +18,6 @@ from hocket.evaluation.clock import Clock
 from hocket.evaluation.layout_facts import LayoutView, StageView, view_layout
 from hocket.evaluation.layout_tables import draw_views, say_first_frame, say_seconds
 from hocket.interleave import draw_svg, draw_text, layout_names, load_layout
-from hocket.training.parts import TRAINABLE
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "layouts"
@@ -54,7 +53,7 @@ def make() -> dict[Path, str]:
         own_title=str(own_layout),
         drawn_larger=", ".join(f"{name} {k}" for name, k in LEVELS.items()),
         presets="\n\n".join(preset_section(name, notes[name]) for name in layout_names()),
-        untrained=", ".join(f"`{name}`" for name in layout_names() if not all(map(is_trained, drawn(name).stages))),
+        unsampled=", ".join(f"`{name}`" for name in layout_names() if not all(map(is_sampled, drawn(name).stages))),
     )
     return files
 
@@ -77,9 +76,9 @@ def rated(name: str, codec: str, levels: int) -> LayoutView:
     )
 
 
-def is_trained(view: StageView) -> bool:
-    """Whether the training room has all that a stage asks for."""
-    return all(getattr(view.stage, key) == value for key, value in TRAINABLE.items())
+def is_sampled(view: StageView) -> bool:
+    """Whether the inference room has a sampler for a stage."""
+    return not (view.stage.in_place or view.stage.layout.span_nodes())
 
 
 def draw_node(expression: str, lengths: dict[str, int]) -> str:
@@ -103,7 +102,7 @@ def node_list(nodes: list[dict]) -> str:
 def overview() -> str:
     """A line for each preset or stage."""
     lines = [
-        "| layout | rows | steps/s, Mimi | EnCodec | first frame, Mimi | EnCodec | online | head | trains |",
+        "| layout | rows | steps/s, Mimi | EnCodec | first frame, Mimi | EnCodec | online | head | samples |",
         "|---|--:|--:|--:|---|---|---|---|---|",
     ]
     for name in layout_names():
@@ -118,7 +117,7 @@ def overview() -> str:
                 say_first_frame(one.first_frame),
                 _only_time(other),
             ]
-            cells += ["yes" if facts["online"] else "no", how, "yes" if is_trained(one) else "not yet"]
+            cells += ["yes" if facts["online"] else "no", how, "yes" if is_sampled(one) else "not yet"]
             lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 

@@ -57,7 +57,7 @@ class Stage:
 
     @property
     def legal_sets(self) -> tuple[tuple[str, ...], ...]:
-        """What a cell may hold, as `Layout.legal_sets`; without ends and switches where codes are predicted in place."""
+        """What a cell may hold, as `Layout.legal_sets`; without ends and switches where codes come in place."""
         if not self.in_place:
             return self.layout.legal_sets
         return tuple(

@@ -1,5 +1,7 @@
 """The shape of a decoder."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from hocket.errors import InputError, did_you_mean
@@ -10,6 +12,23 @@ TEXT_ROWS = ("tuned", "frozen")
 SOFTMAX = ("legal", "full")
 DEPTH_WEIGHTS = ("shared", "rows")
 N_SCALING = 4
+MOST_WIDTH, MOST_LAYERS, MOST_CONTEXT = 2**20, 2**12, 2**24
+"""More of these has no model."""
+SIZES = {
+    "dim": MOST_WIDTH,
+    "n_layers": MOST_LAYERS,
+    "n_heads": MOST_WIDTH,
+    "head_dim": MOST_WIDTH,
+    "n_kv_heads": MOST_WIDTH,
+    "ffn_dim": MOST_WIDTH,
+    "depth_dim": MOST_WIDTH,
+    "depth_layers": MOST_LAYERS,
+    "depth_heads": MOST_WIDTH,
+    "depth_head_dim": MOST_WIDTH,
+    "depth_kv_heads": MOST_WIDTH,
+    "depth_ffn_dim": MOST_WIDTH,
+}
+"""What must be at least 1, and the most that each can be."""
 SHAPE_KEYS = (
     "dim",
     "n_layers",
@@ -72,7 +91,7 @@ class ModelConfig:
     softmax: str = "legal"
     """What a cell's softmax runs over: its "legal" ids, or the "full" vocabulary, as stock models do (flat layouts)."""
     z_loss: float = 0.0
-    """Added to the loss: this times log(Z)^2, which keeps logits small (PaLM: Chowdhery et al., 2022); 1e-4 is usual."""
+    """Added to the loss: this times log(Z)^2, keeping logits small (PaLM: Chowdhery et al., 2022); 1e-4 is usual."""
     embeddings: str = "normal"
     """How the rows of audio codes start: "normal", or "codebooks": random projections of the codec's vectors. With a
     warm start also "mean" of the text rows, or "copy" of random ones; all are scaled to the text rows then."""
@@ -108,12 +127,8 @@ class ModelConfig:
     """Share of the steps that a depth head is trained on, drawn anew for each batch; CSM takes 1/16, 0.0625."""
 
     def __post_init__(self) -> None:
-        for name, least in {"dim": 1, "n_layers": 1, "n_heads": 1, "n_kv_heads": 1, "ffn_dim": 1, "context": 2}.items():
-            if getattr(self, name) < least:
-                raise InputError(f"model.{name} is {getattr(self, name)}, but must be at least {least}")
-        for name in ("window", "z_loss", "no_rope_every"):
-            if getattr(self, name) < 0:
-                raise InputError(f"model.{name} is {getattr(self, name)}, but must be at least 0")
+        self._check_sizes()
+        self._check_numbers()
         self._check_heads()
         choices_of = {"attention": [AUTO, *BACKENDS], "embeddings": EMBEDDINGS, "softmax": SOFTMAX}
         choices_of["depth_weights"] = DEPTH_WEIGHTS
@@ -123,16 +138,33 @@ class ModelConfig:
                 raise InputError(f'model.{name} has no choice "{value}"{did_you_mean(value, choices)}')
         if not 0 <= self.dropout < 1:
             raise InputError(f"model.dropout is {self.dropout}, but must be at least 0 and below 1")
-        if len(self.rope_scaling) not in (0, N_SCALING):
-            raise InputError(
-                f"model.rope_scaling has {len(self.rope_scaling)} numbers, but must have {N_SCALING} or none"
-            )
         self._check_depth()
         if self.warm_start == "":
             raise InputError("model.warm_start has no value yet: add model.warm_start=NAME_OR_FOLDER of a text model")
         for name, values in {"embeddings": ("mean", "copy"), "text_rows": ("frozen",)}.items():
             if self.warm_start is None and getattr(self, name) in values:
                 raise InputError(f"model.{name}={getattr(self, name)} needs model.warm_start: there are no text rows")
+
+    def _check_sizes(self) -> None:
+        for name, most in SIZES.items():
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"model.{name} is {value}, but must be at least 1")
+            if value is not None and value > most:
+                raise InputError(f"model.{name} is {value:,}, but can be at most {most:,}")
+        if not 2 <= self.context <= MOST_CONTEXT:
+            bound = "must be at least 2" if self.context < 2 else f"can be at most {MOST_CONTEXT:,}"
+            raise InputError(f"model.context is {self.context}, but {bound}")
+
+    def _check_numbers(self) -> None:
+        for name in ("window", "z_loss", "no_rope_every", "norm_eps"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"model.{name} is {getattr(self, name)}, but must be at least 0 and finite")
+        for prefix in ("", "depth_"):
+            base, scaling = getattr(self, f"{prefix}rope_theta"), getattr(self, f"{prefix}rope_scaling")
+            if not 0 < base < math.inf:
+                raise InputError(f"model.{prefix}rope_theta is {base}, but must be above 0 and finite")
+            _check_scaling(f"model.{prefix}rope_scaling", scaling)
 
     def _check_heads(self) -> None:
         if self.head_dim is None and self.dim % self.n_heads:
@@ -147,10 +179,6 @@ class ModelConfig:
 
     def _check_depth(self) -> None:
         """Refuse an impossible shape of a depth head."""
-        for name in ("dim", "layers", "heads", "kv_heads", "ffn_dim"):
-            value = getattr(self, f"depth_{name}")
-            if value < 1:
-                raise InputError(f"model.depth_{name} is {value}, but must be at least 1")
         if self.depth_head_dim is None and self.depth_dim % self.depth_heads:
             raise InputError(
                 f"model.depth_dim is {self.depth_dim}, but must be a multiple of model.depth_heads, {self.depth_heads}"
@@ -165,11 +193,6 @@ class ModelConfig:
             )
         if not 0 < self.depth_fraction <= 1:
             raise InputError(f"model.depth_fraction is {self.depth_fraction}, but must be above 0 and at most 1")
-        if len(self.depth_rope_scaling) not in (0, N_SCALING):
-            raise InputError(
-                f"model.depth_rope_scaling has {len(self.depth_rope_scaling)} numbers, but must have {N_SCALING} "
-                "or none"
-            )
 
     def depth(self, n_rows: int) -> "ModelConfig":
         """The shape of a depth head over `n_rows` rows, as of a decoder whose steps are rows."""
@@ -192,3 +215,13 @@ class ModelConfig:
     def head_width(self) -> int:
         """Width C of a head."""
         return self.head_dim or self.dim // self.n_heads
+
+
+def _check_scaling(name: str, numbers: Sequence[float]) -> None:
+    """Refuse numbers that stretch nothing, or by nothing."""
+    if len(numbers) not in (0, N_SCALING):
+        raise InputError(f"{name} has {len(numbers)} numbers, but must have {N_SCALING} or none")
+    if not all(0 < number < math.inf for number in numbers):
+        raise InputError(f"{name} is {list(numbers)}, but its numbers must be above 0 and finite")
+    if numbers and not numbers[1] < numbers[2]:
+        raise InputError(f"{name} is {list(numbers)}, but the second number must be below the third")

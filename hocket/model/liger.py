@@ -24,7 +24,10 @@ def liger_softmax(logits_CJ: Tensor, position_C: Tensor, z_loss: float, wants_gr
 
     The kernel's parameters have grown over its versions: those that it lacks are left out.
     """
-    from liger_kernel.ops.cross_entropy import MAX_FUSED_SIZE, liger_cross_entropy_kernel  # noqa: PLC0415
+    from liger_kernel.ops.cross_entropy import (  # type: ignore[import-not-found]  # noqa: PLC0415
+        MAX_FUSED_SIZE,
+        liger_cross_entropy_kernel,
+    )
 
     n_cells, n_ids = logits_CJ.shape
     loss_C, z_C = logits_CJ.new_zeros(2, n_cells, dtype=torch.float32)

@@ -230,7 +230,7 @@ class Model(nn.Module):
         save_model_files(folder, self, self.state_dict())
 
 
-def freeze_rows(n_rows: int, *tables: nn.Parameter) -> None:
+def freeze_rows(n_rows: int, *tables: Tensor) -> None:
     """Keeps the first rows of tables as they are: they get no gradient, and the table's `frozen_rows` tells optimizers
     not to decay it."""
 

@@ -92,7 +92,9 @@ def test_the_named_codec_is_looked_for_in_whatever_stream_there_is(overrides, tm
 
 def test_a_worker_that_dies_is_one_sentence(overrides, monkeypatch):
     def on_step(self, report):
-        os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+        pid = multiprocessing.active_children()[0].pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
         time.sleep(5)  # the signal of its death comes meanwhile
 
     monkeypatch.setattr(MetricsLog, "on_step", on_step)

@@ -9,6 +9,7 @@ exported is merged: `load_model` reads plain weights and needs no peft.
 """
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 import torch
@@ -38,7 +39,8 @@ def freeze(model: nn.Module, pattern: str) -> None:
     found = [p for name, p in named.items() if fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")]
     if not found:
         modules = [name for name, _ in model.named_modules() if name]
-        raise InputError(f'training.freeze: no parameter is "{pattern}"{did_you_mean(pattern, [*modules, *named])}')
+        near = get_close_matches(pattern, [*modules, *named], n=1) or [name for name, _ in model.named_children()]
+        raise InputError(f'training.freeze: no parameter is "{pattern}"{did_you_mean(pattern, near)}')
     for parameter in found:
         parameter.requires_grad_(False)
 
@@ -52,6 +54,8 @@ def add_adapters(model: nn.Module, training: TrainingGroup) -> None:
     blocks = model.get_submodule("decoder.blocks")
     linears = [name for name, module in blocks.named_modules() if isinstance(module, nn.Linear)]
     kinds = sorted({name.rpartition(".")[2] for name in linears})
+    if not training.lora_targets:
+        raise InputError(f"training.lora_targets is empty{did_you_mean('', kinds)}: name some, or set lora_rank to 0")
     for target in training.lora_targets:
         if target not in kinds:
             raise InputError(f'training.lora_targets: the blocks have no "{target}"{did_you_mean(target, kinds)}')

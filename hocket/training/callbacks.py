@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hocket.data.loading import Batch
+from hocket.errors import InputError
 from hocket.model import Model
 from hocket.progress import ProgressBar
 from hocket.training.bits import Nats, bits_per_second, has_exact_bits, watching_structure
@@ -198,6 +199,8 @@ class Validation(Callback):
         row = sums.losses("valid/") | sums.perplexities("valid_")
         if structure is not None and sums.frames:
             row |= self._bits(sums, structure)
+        if not math.isfinite(row["valid/loss"]):  # before this step is saved
+            raise InputError(f"valid/loss of step {report.step} is not finite: lower training.lr")
         self.scored_at, self.loss = report.step, row["valid/loss"]
         if self._files:
             self._files.write({"step": report.step, **row})

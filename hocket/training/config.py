@@ -5,6 +5,7 @@ type cannot say (a width that divides by its heads) is checked when the dataclas
 because OmegaConf would then refuse every override.
 """
 
+import math
 from dataclasses import asdict, dataclass, field, fields, make_dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ TRACKERS = ("none", "trackio", "wandb")
 BUNDLED = "bundled"
 MOST_STEPS = 1 << 24
 """Grid steps of a micro-batch that no memory holds."""
+MOST = {"min_lr_ratio": 1, "accumulation": 1 << 16, "lora_rank": 1 << 14, "mask_span": 1 << 24, "seed": (1 << 63) - 1}
+"""The most that some settings can be."""
 FROM_ZERO = ("muon_lr", "lora_rank", "lora_alpha", "spike_deviations", "peak_flops", "sample_every")
 
 
@@ -274,13 +277,22 @@ class TrainingGroup:
     def __post_init__(self) -> None:
         for key in ("steps", "accumulation", "log_every", "valid_every", "save_every", "keep", "processes"):
             _at_least(self, "training", key, 1)
-        for key in ("lr", "min_lr_ratio", "warmup", "weight_decay", "beta1", "beta2", "seed", *FROM_ZERO):
+        for key in ("lr", "min_lr_ratio", "warmup", "weight_decay", "seed", *FROM_ZERO):
             _at_least(self, "training", key, 0)
         for key in ("muon_momentum", "ema"):
             if not 0 <= getattr(self, key) < 1:
                 raise InputError(f"training.{key} is {getattr(self, key)}, but must be at least 0 and below 1")
         if not 0 < self.decay_share <= 1:
             raise InputError(f"training.decay_share is {self.decay_share}, but must be above 0 and at most 1")
+        for key in ("beta1", "beta2"):
+            if not 0 <= getattr(self, key) < 1:
+                raise InputError(f"training.{key} is {getattr(self, key)}, but must be at least 0 and below 1")
+        for key in ("lr", "muon_lr", "weight_decay", "lora_alpha", "spike_deviations", "peak_flops"):
+            if getattr(self, key) == math.inf:
+                raise InputError(f"training.{key} is inf, but must be finite")
+        for key, most in MOST.items():
+            if getattr(self, key) > most:
+                raise InputError(f"training.{key} is {getattr(self, key):,}, but can be at most {most:,}")
         self.loss_weights()
         if not self.clip > 0:
             raise InputError(f"training.clip is {self.clip}, but must be above 0")

@@ -82,7 +82,7 @@ def engine_for(training: TrainingGroup) -> tuple[str, str | None]:
     these, which clips after the iteration instead of before: at `clip` 1 the norm of its steps is 1 over all weights.
 
     Raises:
-        InputError: DeepSpeed is demanded where Muon cannot run.
+        InputError: DeepSpeed is demanded where Muon cannot run, or stage 3 or offload, which only DeepSpeed has.
     """
     stage = training.zero_stage or int(training.dtype == "bfloat16")
     if training.optimizer != "muon" or training.engine == "accelerate" or not stage:
@@ -92,6 +92,9 @@ def engine_for(training: TrainingGroup) -> tuple[str, str | None]:
         raise InputError(
             f"{why}: choose training.engine=accelerate, or training.zero_stage=0 with training.dtype=float32"
         )
+    if stage == 3 or training.offload != "none":
+        key = "zero_stage=3" if stage == 3 else f"offload={training.offload}"
+        raise InputError(f"{why}: training.{key} needs training.optimizer=adamw")
     return "accelerate", f"{why}: training with plain Accelerate"
 
 

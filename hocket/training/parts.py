@@ -1,5 +1,6 @@
 """From a recipe to what is trained: corpus, vocabulary, layout, model."""
 
+import os
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -82,6 +83,7 @@ class ModelParts:
 
     def build(self, seed: int) -> Model:
         """A freshly initialised model."""
+        self._check_memory()
         codebooks = load_codec(self.codec_source).codebooks if self.config.embeddings == "codebooks" else None
         identity = self.streams[self.main]
         model = Model.build(
@@ -96,6 +98,16 @@ class ModelParts:
         if self.start:
             self.start.start(model, seed)
         return model
+
+    def _check_memory(self) -> None:
+        """Refuse a model whose float32 weights alone are more than this machine holds."""
+        n_bytes = 4 * self.sketch().n_parameters
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if n_bytes > there:
+            raise InputError(
+                f"the model has {n_bytes / 4e9:,.1f} billion parameters, {n_bytes / 2**30:,.0f} GiB in float32, but "
+                f"this machine {there / 2**30:,.0f} GiB of memory: lower model.dim, model.ffn_dim or model.n_layers"
+            )
 
     def sketch(self) -> Model:
         """The same model without memory for its weights (torch's device "meta")."""

@@ -158,6 +158,8 @@ def _explain_value(error: Exception) -> str:
 def _explain_key(key: str) -> str:
     """An unknown key: a valid one with the same last part, else the nearest in its group, else the nearest of all."""
     known = [*flatten(Recipe().to_dict()), *list_groups()]
+    if key.rpartition(".")[0].endswith("_weights"):
+        return f"{key} is new to the recipe: write +{key}=VALUE"
     namesakes = [name for name in known if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
     if namesakes:
         return f'there is no key "{key}" (did you mean "{namesakes[0]}"?)'

@@ -1,6 +1,7 @@
 """Promises 2, 3, 4 and 8 over every layout, and the files of a model."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -179,6 +180,15 @@ def test_broken_checkpoints_are_refused_by_name(make_model, tmp_path):
     ("changes", "sentence"),
     [
         ({"dim": 0}, "model.dim is 0, but must be at least 1"),
+        ({"dim": 2**40}, "model.dim is 1,099,511,627,776, but can be at most 1,048,576"),
+        ({"head_dim": 0}, "model.head_dim is 0, but must be at least 1"),
+        ({"context": 2**30}, "model.context is 1073741824, but can be at most 16,777,216"),
+        ({"z_loss": math.nan}, "model.z_loss is nan, but must be at least 0 and finite"),
+        ({"norm_eps": -1.0}, "model.norm_eps is -1.0, but must be at least 0 and finite"),
+        ({"rope_theta": 0.0}, "model.rope_theta is 0.0, but must be above 0 and finite"),
+        ({"depth_rope_theta": math.inf}, "model.depth_rope_theta is inf, but must be above 0 and finite"),
+        ({"rope_scaling": [-1, 1, 4, 16]}, "but its numbers must be above 0"),
+        ({"rope_scaling": [4, 4, 4, 16]}, "but the second number must be below the third"),
         ({"dim": 30}, "a multiple of model.n_heads, 4"),
         ({"n_kv_heads": 3}, "multiple of model.n_kv_heads"),
         ({"attention": "magic"}, "attention"),

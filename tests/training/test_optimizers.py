@@ -111,6 +111,10 @@ def test_muon_refuses_flat_partitions_in_words():
     for wrong in wrongs:
         with pytest.raises(InputError, match=r"choose training\.engine=accelerate, or training\.zero_stage=0"):
             engine_for(TrainingGroup(optimizer="muon", engine="deepspeed", **wrong))
+    with pytest.raises(InputError, match=r"zero_stage=3 needs training\.optimizer=adamw"):
+        engine_for(TrainingGroup(optimizer="muon", zero_stage=3))
+    with pytest.raises(InputError, match=r"offload=optimizer needs training\.optimizer=adamw"):
+        engine_for(TrainingGroup(optimizer="muon", offload="optimizer"))
 
 
 @pytest.mark.parametrize("engine", [["accelerate"], ["deepspeed", "training.zero_stage=0"]])

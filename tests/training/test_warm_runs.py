@@ -74,3 +74,22 @@ def test_a_depth_head_starts_from_the_rows_of_the_source(corpus_folder, tmp_path
     again = build(corpus_folder, tmp_path / "first", "interleave=csm")
     assert again.config.depth_dim == 16
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_frozen_text_rows_stay_exact_in_half_precision(corpus_folder, tmp_path, stage):
+    make_stock(tmp_path / "stock", "qwen3")
+    more = ["model.text_rows=frozen", "training.engine=deepspeed", "training.dtype=bfloat16"]
+    made = overrides(corpus_folder, tmp_path / "stock", tmp_path / "run", *more, f"training.zero_stage={stage}")
+    run_recipe("tiny", made)
+    before, after = build(corpus_folder, tmp_path / "stock"), load_model(tmp_path / "run")
+    for table in ("decoder.embedding.weight", "head.weight"):
+        old_VD, new_VD = before.get_parameter(table), after.get_parameter(table)
+        assert torch.equal(old_VD[:ROWS], new_VD[:ROWS])
+        assert not torch.equal(old_VD[ROWS:], new_VD[ROWS:])
+
+
+def test_a_model_beyond_the_machine_is_refused(corpus_folder):
+    huge = ["codec=corpus", "vocab=none", "model.dim=1048576", "model.ffn_dim=1048576"]
+    with pytest.raises(InputError, match=r"the model has .* billion parameters, .* GiB in float32, but this machine"):
+        build_model(load_recipe("tiny", [*huge, f"data.corpus={corpus_folder}"]), Mixture.open(corpus_folder))

@@ -90,7 +90,7 @@ class Engine:
     def prepare(self, module: nn.Module) -> None:
         """Hand over the model: it goes to this process' device and gets its optimizer. Dropout is seeded here.
 
-        DeepSpeed moves it itself, once it has halved it.
+        DeepSpeed moves it itself, once it has halved it; its float32 masters start from the weights as they were.
         """
         torch.manual_seed(self.training.seed + self.rank)
         self._module = module if self.kind == "deepspeed" else module.to(self.device)
@@ -98,8 +98,12 @@ class Engine:
             compile_blocks(module)
         optimizer = build_optimizer(self._module, self.training)
         optimizer.register_step_pre_hook(self._clip_at_stage_0)
+        halved = self.kind == "deepspeed" and self.training.dtype == "bfloat16"
+        exact = to_host(dict(module.named_parameters())) if halved else {}
         with quiet():
             self._wrapped, self.optimizer = self.accelerator.prepare(self._module, optimizer)
+            if halved:
+                zero.restore_masters(module, exact)
 
     def _clip_at_stage_0(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         """DeepSpeed's stage 0 clips without telling the norm, so there the optimizer's hook clips instead."""

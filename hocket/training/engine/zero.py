@@ -64,6 +64,15 @@ def deepspeed_config(training: TrainingGroup) -> tuple[dict[str, Any], list[str]
     }, notes
 
 
+def restore_masters(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Give what trains the float32 weights that DeepSpeed halved before it made its masters; every process calls it."""
+    from deepspeed.utils import safe_set_full_fp32_param  # noqa: PLC0415
+
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            safe_set_full_fp32_param(parameter, weights[name].to(parameter.device))
+
+
 def whole_weights(module: nn.Module, keep: bool) -> dict[str, Tensor]:
     """The state dict with whole float32 masters on the host; every process calls it, only those that `keep` get it."""
     from deepspeed.utils import safe_get_full_fp32_param  # noqa: PLC0415

@@ -137,8 +137,6 @@ class DepthHead(nn.Module):
         """Starts the embeddings from the trunk's table, which CSM ties them to."""
         self.embedding.weight[1:] = weight_VD[self._inputs.ids().to(weight_VD.device)].to(self.embedding.weight)
 
-    # --- training ---------------------------------------------------------------------------------------------------
-
     def forward(self, x_ND: Tensor, ids_NR: Tensor, legal_NR: Tensor, weight_NR: Tensor, seed: int = 0) -> LossParts:
         """Cross-entropy of the cells of all predicted rows but the first.
 
@@ -198,8 +196,6 @@ class DepthHead(nn.Module):
                 nats, count = found.get(legal.block, (0.0, 0.0))
                 found[legal.block] = (nats + nats_S[index], count + count_S[index])
         return found
-
-    # --- row by row -------------------------------------------------------------------------------------------------
 
     def in_turn(self, x_BD: Tensor, ids_BR: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Row after row of one step of a batch: the row, and the states `[B, E]` that predict it.

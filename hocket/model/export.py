@@ -139,9 +139,6 @@ def _empty(folder: str | Path) -> Path:
     return folder
 
 
-# --- what is drawn ---------------------------------------------------------------------------------------------------
-
-
 def _predicted(model: Model) -> tuple[set[tuple[tuple[int, int], ...]], list[str]]:
     """Id ranges of each kind of predicted cell, and the end tokens that a document may end with."""
     layout, vocabulary = model.layout, model.vocabulary
@@ -163,8 +160,6 @@ def _outside(ranges: Iterable[tuple[int, int]], size: int) -> list[int]:
     legal = {i for start, stop in ranges for i in range(start, stop)}
     return [i for i in range(size) if i not in legal]
 
-
-# --- files -----------------------------------------------------------------------------------------------------------
 
 ARCHITECTURES = {
     "llama": "LlamaForCausalLM",

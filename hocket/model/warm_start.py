@@ -187,9 +187,6 @@ def complete(settings: Mapping[str, Any], dimensions: Mapping[str, Any], source:
     return ModelConfig(**{**given, **dimensions, "warm_start": source})
 
 
-# --- what a text model's configuration means here --------------------------------------------------------------------
-
-
 def dimensions_of(config: Any, source: str, context: int) -> dict[str, Any]:
     """The decoder's dimensions by what transformers' configuration says, for documents of `context` steps.
 

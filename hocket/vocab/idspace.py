@@ -27,8 +27,6 @@ class IdSpace:
     parts: tuple[Part, ...]
     """What was built, then what grew."""
 
-    # --- what there is ----------------------------------------------------------------------------------------------
-
     @cached_property
     def _all(self) -> Part:
         return joined(self.parts)
@@ -82,8 +80,6 @@ class IdSpace:
     def size(self) -> int:
         """The number of ids."""
         return self.blocks[-1].stop
-
-    # --- names and ids ----------------------------------------------------------------------------------------------
 
     def __getitem__(self, name: str) -> Block:
         if name not in self._by_name:
@@ -157,8 +153,6 @@ class IdSpace:
         """Whether two block names mean the same ids, so that two live rows of one step could not be told apart."""
         first, second = (self[TEXT if name == ALIGNED_TEXT else name] for name in (a, b))
         return first == second
-
-    # --- codes and ids ----------------------------------------------------------------------------------------------
 
     def levels(self, stream: str) -> int:
         """K, the number of levels of a stream (1 for text, token groups and reserved blocks)."""

@@ -107,8 +107,6 @@ class Vocabulary(IdSpace):
         check(part, self._all)
         return Vocabulary(text=self.text, text_rows=self.text_rows, parts=(*self.parts, part))
 
-    # --- text and strings -------------------------------------------------------------------------------------------
-
     def encode_text(self, text: str) -> list[int]:
         """Token numbers of `text` within the text block (the block's offset not yet added)."""
         return self._tokenizer().encode(text)
@@ -153,8 +151,6 @@ class Vocabulary(IdSpace):
             InputError: a code is none of its block's, or there is text and the vocabulary has none.
         """
         return self.speller.read(string)
-
-    # --- files ------------------------------------------------------------------------------------------------------
 
     @property
     def fingerprint(self) -> str:

@@ -26,7 +26,7 @@ class Tracker:
         settings: the recipe.
 
     Raises:
-        InputError: the tracker is not installed.
+        InputError: the tracker is not installed, or wandb knows no account.
     """
 
     def __init__(self, kind: str, folder: Path, settings: Mapping[str, Any]):
@@ -35,14 +35,22 @@ class Tracker:
             self._library = importlib.import_module(kind)
         except ImportError as error:
             raise InputError(f'training.tracker={kind} needs a package: pip install "hocket[{kind}]"') from error
-        name = _name_of_run(folder)
-        if kind == "wandb":
-            self._run = self._library.init(
-                project=PROJECT, name=folder.name, id=name, resume="allow", dir=str(folder), config=dict(settings)
+        start = self._start_wandb if kind == "wandb" else self._start_trackio
+        self._run = start(folder, _name_of_run(folder), dict(settings))
+
+    def _start_wandb(self, folder: Path, name: str, config: dict[str, Any]) -> Any:
+        try:
+            run = self._library.init(
+                project=PROJECT, name=folder.name, id=name, resume="allow", dir=str(folder), config=config
             )
-            self._run.define_metric("*", step_metric="step")
-        else:
-            self._run = self._library.init(project=PROJECT, name=name, resume="allow", config=dict(settings))
+        except self._library.Error as error:
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise InputError(f"training.tracker=wandb cannot start: {reason} (or set WANDB_MODE=offline)") from error
+        run.define_metric("*", step_metric="step")
+        return run
+
+    def _start_trackio(self, folder: Path, name: str, config: dict[str, Any]) -> Any:
+        return self._library.init(project=PROJECT, name=name, resume="allow", config=config)
 
     def write(self, numbers: Mapping[str, float], step: int) -> None:
         """Log a row of numbers."""

@@ -203,3 +203,14 @@ def test_weights_and_biases_offline(overrides, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     result = run_recipe("tiny", overrides("run", PLAIN, "training.tracker=wandb", "training.steps=2"))
     assert list((result.folder / "wandb").glob("offline-run-*/run-*.wandb"))
+
+
+def test_wandb_without_an_account_is_one_sentence(overrides, monkeypatch):
+    wandb = pytest.importorskip("wandb")
+
+    def refuse(**settings):
+        raise wandb.Error("No API key configured.")
+
+    monkeypatch.setattr(wandb, "init", refuse)
+    with pytest.raises(InputError, match=r"training\.tracker=wandb cannot start: No API key configured \("):
+        run_recipe("tiny", overrides("run", PLAIN, "training.tracker=wandb"))

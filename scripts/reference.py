@@ -65,10 +65,9 @@ def draw() -> Path:
         ax.set(title=curve["command"], xlabel="step")
         ax.grid(alpha=0.3)
     axes[0][0].set_ylabel("loss, nats a cell")
-    axes[0][0].legend()
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     path = FOLDER / "curves.svg"
     figure.savefig(path, metadata={"Date": None})
-    figure.savefig(path.with_suffix(".png"), dpi=110)
     return path
 
 

@@ -238,7 +238,7 @@ def _device(stated: float | None, assumed: list[str]) -> tuple[str, float]:
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     known = peak_flops(name) if name else None
     if stated:
-        return name or "device", stated
+        return name or "GPU", stated
     if name and known:
         return name, known
     assumed.append(f"{DEVICE}, for there is no GPU here that is known (training.peak_flops=… counts for another)")
@@ -317,9 +317,9 @@ def _assume_corpus(recipe: Recipe, folder: Path, assumed: list[str]) -> Mixture:
         streams["audio"] = identity
     seconds = FILL * recipe.model.context / _steps_per_second(recipe, streams)
     what = "the bundled speech is not tokenised yet" if recipe.data.corpus == BUNDLED else "no corpus is named"
+    shape = f"{identity.levels} x {identity.codebook_sizes[0]:,} at {float(identity.frame_rate):g} Hz"
     assumed.append(
-        f"{what}: documents of {in_seconds(seconds)}, {100 * FILL:g} % of the context, of {identity.name} "
-        f"({identity.levels} levels of {identity.codebook_sizes[0]:,} at {float(identity.frame_rate):g} Hz)"
+        f"{what}: documents of {in_seconds(seconds)}, {100 * FILL:g} % of the context, of {identity.name} ({shape})"
     )
     if "semantic" in streams and not is_units:
         assumed.append(f"semantic: {UNITS} units, as many a second as there are frames")
@@ -327,7 +327,7 @@ def _assume_corpus(recipe: Recipe, folder: Path, assumed: list[str]) -> Mixture:
         assumed.append(f"text: {WORDS_PER_SECOND:g} words of five letters a second")
     work = Workspace(folder, Job(streams=streams, source="assumed", source_fingerprint="", settings={}))
     work.start()
-    count = PASSES * max(1, recipe.data.batch_steps // recipe.model.context) + 1
+    count = PASSES * max(1, recipe.data.batch_steps // recipe.model.context)
     rows = [_random_row(number, streams, seconds) for number in range(count)]
     work.commit(0, rows, [], n_clips=len(rows), clips_hash="")
     work.finish()

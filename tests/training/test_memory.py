@@ -33,7 +33,7 @@ def held():
             for tensor in (thing, thing.grad if thing.is_leaf else None):
                 if tensor is not None:
                     storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-    return sorted(storages.values())
+    return sum(storages.values())
 
 
 def watched(engine, module):
@@ -49,7 +49,7 @@ def watched(engine, module):
 Engine.prepare = watched
 run_recipe("tiny", json.loads(sys.argv[1]))
 if os.environ["RANK"] == "0":
-    print("FOUND", json.dumps(max(found, key=sum)))
+    print("FOUND", max(found))
 """
 """At the end of each backward pass and whenever the optimizer begins."""
 SHAPE = [
@@ -67,14 +67,15 @@ CASES = [(1, "float32", 1), (2, "float32", 1), (3, "float32", 1), (1, "bfloat16"
 CASES += [(3, "bfloat16", 1), (0, "float32", 1)]
 
 
-def measure(made: list[str], folder: Path) -> list[int]:
+def measure(made: list[str], folder: Path) -> int:
+    """Bytes of all tensors of the first process at the fullest moment."""
     file = folder / "measure.py"
     file.write_text(MEASURE)
     launch = ["torch.distributed.run", "--nproc_per_node", "2", "--master_port", free_port()]
     done: subprocess.CompletedProcess = python(*launch, str(file), json.dumps(made))
     lines = [line for line in done.stdout.splitlines() if line.startswith("FOUND")]
     assert lines, done.stderr[-2000:]
-    return json.loads(lines[0].removeprefix("FOUND"))
+    return int(lines[0].removeprefix("FOUND"))
 
 
 @pytest.mark.slow
@@ -83,10 +84,9 @@ def test_states_and_checkpoints_have_the_bytes_that_are_counted(overrides, tmp_p
     kind = [f"training.zero_stage={stage}", f"training.dtype={dtype}", f"training.accumulation={accumulation}"]
     made = overrides("run", *SHAPE, *kind)
     plan = dry_run("tiny", made)
-    sizes = measure(made, tmp_path)
-    buckets = plan.memory.buffers
-    print(f"stage {stage} {dtype}: {sum(s for s in sizes if s != buckets):,} held, {plan.memory.states:,} counted")
-    assert sum(size for size in sizes if size != buckets) == pytest.approx(plan.memory.states, rel=0.1)
+    held, states = measure(made, tmp_path), plan.memory.states
+    print(f"stage {stage} {dtype}: {held:,} held, {states:,} counted, {plan.memory.buffers:,} of buckets")
+    assert min(abs(held - states), abs(held - states - plan.memory.buffers)) < 0.1 * states  # buckets come and go
     check_disk(plan, tmp_path / "run")
 
 

@@ -103,7 +103,7 @@ def test_it_says_what_it_takes_and_that_it_was_never_run(name):
     assert "(never run at this size)" in (Path("configs") / f"{name}.yaml").read_text().splitlines()[0]
 
 
-@pytest.mark.parametrize("name", [name for name in LARGE if name != "slam"])
+@pytest.mark.parametrize("name", ["mimi-350m", pytest.param("mimi-1b", marks=pytest.mark.slow), "mimi-7b"])
 def test_siblings_for_mimi_learn(name, mimi_corpus, tmp_path):
     result = run_recipe(f"{name}-tiny", [*SHORT, f"data.corpus={mimi_corpus}", f"output={tmp_path / 'run'}"])
     assert result.steps == 50

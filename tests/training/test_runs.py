@@ -31,7 +31,7 @@ def weights(folder, step):
 
 @pytest.mark.parametrize("engine", ["accelerate", "deepspeed"])
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(engine, overrides, tmp_path, capsys):
-    more = [f"training.engine={engine}", "training.log_every=2", "model.dropout=0.1"]
+    more = [f"training.engine={engine}", "training.log_every=2", "model.dropout=0.1", "training.background_save=false"]
     torch.set_num_threads(1)
     whole = run_recipe("tiny", overrides("whole", *more))
     killed = python(KILL_AT_5, *overrides("killed", *more), module=False)

@@ -93,7 +93,11 @@ class RunFolder:
         """Refuse to continue a run under another recipe, naming the first key that differs."""
         if not self.config.is_file():
             return
-        before = flatten(yaml.safe_load(self.config.read_text(encoding="utf-8")) or {})
+        try:
+            before = flatten(yaml.safe_load(self.config.read_text(encoding="utf-8")) or {})
+        except (yaml.YAMLError, AttributeError) as error:
+            advice = "copy the newest checkpoint's over it, or start over with --fresh"
+            raise InputError(f'"{self.config}" is no recipe: {advice}') from error
         now = flatten(recipe.to_dict())
         for key, value in now.items():
             free = key in FREE_KEYS or key.startswith("inference.")
@@ -114,7 +118,9 @@ class RunFolder:
             return None
         text = self.latest.read_text(encoding="utf-8").strip()
         if not text.isdigit():
-            raise InputError(f'"{self.latest}" should hold a step, not "{text[:40]}"')
+            raise InputError(
+                f'"{self.latest}" should hold a step, not "{text[:40]}": write one of checkpoints/ there'
+            )
         self.read_state(int(text))
         return int(text)
 

@@ -19,6 +19,7 @@ import psutil
 import torch
 
 from hocket.data import Batch
+from hocket.errors import InputError
 from hocket.model import LossParts
 from hocket.training.checkpoints import write_text
 from hocket.training.trackers import Tracker
@@ -172,10 +173,20 @@ class MetricsFiles:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl; a last line that a kill has cut short is left out."""
+    """The rows of a metrics.jsonl; a last line that a kill has cut short is left out.
+
+    Raises:
+        InputError: another line is no row.
+    """
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], 1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise InputError(f'line {number} of "{path}" is no row of metrics: remove it to go on') from error
+    return rows
 
 
 def used_memory() -> int:

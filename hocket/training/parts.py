@@ -161,7 +161,7 @@ def plan_model(recipe: Recipe, corpus: Corpus | Mixture) -> ModelParts:
     main = main_stream(used)
     if main is None:
         raise InputError(f"the layout {layout} places no codes of the corpus {corpus.folder} ({_names(corpus)})")
-    source = (recipe.codec.name if main == MAIN else None) or used[main].name
+    source = (recipe.codec.name if main == MAIN else None) or _found_at(start, used[main])
     config = start.complete(asdict(recipe.model)) if start else ModelConfig(**asdict(recipe.model))
     return ModelParts(
         config=config,
@@ -172,6 +172,13 @@ def plan_model(recipe: Recipe, corpus: Corpus | Mixture) -> ModelParts:
         codec_source=source,
         start=start,
     )
+
+
+def _found_at(start: TextModel | HocketModel | None, codec: CodecIdentity) -> str:
+    """Where the codec is to be found: where a model of ours that speaks it has it, else by its name."""
+    if isinstance(start, HocketModel) and start.model.codec_identity.fingerprint == codec.fingerprint:
+        return start.model.codec_source
+    return codec.name
 
 
 def _vocabulary(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 MARKER = ".written-"
 POLL_SECONDS = 0.02
@@ -75,6 +76,7 @@ class Saver:
         return error
 
     def _work(self, folder: Path, writes: list[Write], finish: Callable[[], object]) -> None:
+        self._error = "what writes it died"  # until it has come to its end
         error = _tell(lambda: [write.do() for write in writes])
         error = _tell(lambda: self._mark(folder, error or "")) or error
         if self._rank == 0 and error is None:
@@ -99,9 +101,9 @@ class Saver:
 
 
 def _tell(work: Callable[[], object]) -> str | None:
-    """Do it; what the operating system or torch has against it, or None."""
+    """Do it; what the operating system, torch or safetensors has against it, or None."""
     try:
         work()
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         return f"{type(error).__name__}: {error}"
     return None

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from launching import python, rows
+from safetensors import SafetensorError
 
 from hocket.errors import InputError
 from hocket.training import run_recipe
@@ -115,3 +116,29 @@ def test_a_change_of_processes_is_told():
     assert "keeps it" not in str(goes_on((2, 1), (3, 1)))
     with pytest.raises(InputError, match="has adapters and was made with 2 processes, not 1"):
         goes_on((2, 1), (1, 2), lora_rank=4)
+
+
+def test_an_error_of_safetensors_ends_the_run(overrides, monkeypatch):
+    def full(*arguments):
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr("hocket.training.checkpoints.save_model_files", full)
+    with pytest.raises(InputError, match="a checkpoint could not be written: SafetensorError: No space left"):
+        run_recipe("tiny", overrides("run", "training.engine=accelerate"))
+
+
+def test_damage_that_keeps_sizes_is_one_sentence(overrides):
+    made = overrides("run", "training.engine=accelerate")
+    folder = run_recipe("tiny", made).folder
+    state = folder / "checkpoints/8/engine/state.pt"
+    whole = state.read_bytes()
+    state.write_bytes(whole[:100] + bytes(len(whole) - 100))
+    with pytest.raises(InputError, match=r'the state in ".*engine" is damaged .*: go on from another checkpoint'):
+        run_recipe("tiny", [*made, "training.steps=9"])
+    state.write_bytes(whole)
+    (folder / "metrics.jsonl").write_text("{}}\n")
+    with pytest.raises(InputError, match=r'line 1 of ".*metrics.jsonl" is no row of metrics'):
+        run_recipe("tiny", [*made, "training.steps=9"])
+    (folder / "config.yaml").write_text("{")
+    with pytest.raises(InputError, match=r'config.yaml" is no recipe'):
+        run_recipe("tiny", made)

@@ -93,3 +93,11 @@ def test_a_model_beyond_the_machine_is_refused(corpus_folder):
     huge = ["codec=corpus", "vocab=none", "model.dim=1048576", "model.ffn_dim=1048576"]
     with pytest.raises(InputError, match=r"the model has .* billion parameters, .* GiB in float32, but this machine"):
         build_model(load_recipe("tiny", [*huge, f"data.corpus={corpus_folder}"]), Mixture.open(corpus_folder))
+
+
+def test_a_model_that_goes_on_finds_its_codec_where_the_first_did(corpus_folder, tmp_path):
+    make_stock(tmp_path / "stock", "qwen3")
+    first = build(corpus_folder, tmp_path / "stock")
+    first.codec_source = "some/folder/mimi"
+    first.save(tmp_path / "first")
+    assert build(corpus_folder, tmp_path / "first").codec_source == "some/folder/mimi"

@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -220,22 +221,30 @@ class Engine:
             step: optimizer steps done.
 
         Raises:
-            InputError: DeepSpeed cannot make its checkpoint fit this number of processes.
+            InputError: a file is damaged, or DeepSpeed cannot make its checkpoint fit this number of processes.
         """
         changed = processes not in (None, self.world_size)
-        with quiet():
-            if self.kind == "accelerate":
-                state = torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True)
-                self.module.load_state_dict(state["model"])
-                self.optimizer.load_state_dict(state["optimizer"])
-            elif changed and self.shards_optimizer:
-                self._load_universal(folder)
-            else:
-                zero.load(self._wrapped, folder)
+        try:
+            with quiet():
+                self._load_state(folder, changed)
+            random = None if changed else torch.load(folder / f"random-{self.rank}.pt", weights_only=True)
+        except (RuntimeError, UnpicklingError, EOFError) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise InputError(f'the state in "{folder}" is damaged ({reason}): go on from another checkpoint') from error
         if changed:
             torch.manual_seed(int(np.random.SeedSequence([self.training.seed, self.rank, step]).generate_state(1)[0]))
+        elif random is not None:
+            self._set_random_state(random)
+
+    def _load_state(self, folder: Path, changed: bool) -> None:
+        if self.kind == "accelerate":
+            state = torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True)
+            self.module.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        elif changed and self.shards_optimizer:
+            self._load_universal(folder)
         else:
-            self._set_random_state(torch.load(folder / f"random-{self.rank}.pt", weights_only=True))
+            zero.load(self._wrapped, folder)
 
     def _load_universal(self, folder: Path) -> None:
         aside = folder.parent / UNIVERSAL

@@ -31,7 +31,7 @@ from hocket.data.importing.rules import Rules
 from hocket.data.importing.verifying import Verification
 from hocket.data.shards import AUDIO, MAX_CODEBOOK, Row
 from hocket.data.tokenizing.splits import VALID_SHARE, SplitRule
-from hocket.data.tokenizing.workspace import Job, Workspace, read_rejected
+from hocket.data.tokenizing.workspace import Job, Workspace
 from hocket.errors import InputError
 
 SHARD_SECONDS = 36_000.0
@@ -113,14 +113,8 @@ def import_codes(
         notify = notify or _ignore
         if verify:
             notify(verify.run(source, rules))
-        if card := work.finished_card():
-            if strict and card.n_rejected:
-                raise _refusal(job, read_rejected(dst)[0], strict)
-            notify(f'already done: "{dst}" holds these {card.n_examples} examples')
+        if card := work.begin(strict, notify):
             return card
-        work.start()
-        if work.records:
-            notify(f'going on in "{dst}" after {len(work.records)} finished shards')
         splits = split_rule(source, rules, n_rows, settings.valid_share)
         return _Importer(work, source, rules, first, splits, settings, n_rows or 0, on_progress or _ignore).run(strict)
 

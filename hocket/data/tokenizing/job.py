@@ -23,7 +23,7 @@ from hocket.data.tokenizing.encoding import Encoder, StreamCodec
 from hocket.data.tokenizing.reading import Reader, cut_blocks, default_workers
 from hocket.data.tokenizing.runs import Item, Run, cut_runs
 from hocket.data.tokenizing.splits import VALID_SHARE, SplitRule, Survey, fact_hash, survey
-from hocket.data.tokenizing.workspace import Job, Workspace, read_rejected
+from hocket.data.tokenizing.workspace import Job, Workspace
 from hocket.errors import InputError
 
 BATCH_SECONDS = 60.0
@@ -127,15 +127,8 @@ def tokenize(
     fingerprint = found.fingerprint if found else ""
     job = Job(streams=identities, source=str(src), source_fingerprint=fingerprint, settings=asdict(settings))
     with closing(Workspace(dst, job)) as work:
-        notify = notify or _ignore
-        if card := work.finished_card():
-            if strict and card.n_rejected:
-                raise _refusal(job, read_rejected(dst)[0], strict)
-            notify(f'already done: "{dst}" holds these {card.n_examples} examples')
+        if card := work.begin(strict, notify or _ignore):
             return card
-        work.start()
-        if work.records:
-            notify(f'going on in "{dst}" after {len(work.records)} finished shards')
         for stream in streams.values():
             stream.codec.to(device)
         rule = found.rule if found else SplitRule(settings.valid_share)

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from hocket.codec import CodecIdentity
 from hocket.data.card import CARD_FILE, UNFINISHED_FOLDER, CorpusCard, Counts, ShardCard
-from hocket.data.clips import Rejected
+from hocket.data.clips import BadAudio, Rejected
 from hocket.data.corpus import REJECTED_FILE, name_codec
 from hocket.data.places import Place
 from hocket.data.shards import Row, datasets_metadata, json_bytes, sha256, shard_bytes, shard_name
@@ -111,6 +111,22 @@ class Workspace:
     @property
     def name(self) -> str:
         return self.place.name
+
+    def begin(self, strict: bool, notify: Callable[[str], object]) -> CorpusCard | None:
+        """The card where this very job is done already; otherwise starts it, or goes on with it.
+
+        Raises InputError as `finished_card` and `start` do, and where a finished job under `strict` rejected something.
+        """
+        if card := self.finished_card():
+            if strict and card.n_rejected:
+                first = read_rejected(self.name)[0]
+                raise BadAudio(first.audio, first.reason)
+            notify(f'already done: "{self.name}" holds these {card.n_examples} examples')
+            return card
+        self.start()
+        if self.records:
+            notify(f'going on in "{self.name}" after {len(self.records)} finished shards')
+        return None
 
     def finished_card(self) -> CorpusCard | None:
         """The card of a corpus that this very job finished before. Raises InputError for anything else there."""

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from benchmarks.timing import heading, interleaved
-from benchmarks.training import LEVELS, batch_of, build
+from benchmarks.training import LEVELS, batch_of, build, build_llama
 from hocket.data.loading import Batch
 from hocket.model import Model, ModelConfig
 from hocket.model.decoder import TransformerBlock
@@ -66,18 +66,7 @@ def ours(model: Model, batch: Batch) -> Callable[[], None]:
 
 
 def llama(shape: Shape, n_documents: int) -> Callable[[], None]:
-    from transformers import LlamaConfig, LlamaForCausalLM  # noqa: PLC0415  a second that other benchmarks need not wait
-
-    config = LlamaConfig(
-        vocab_size=MIMI_CODES + 8,
-        hidden_size=shape["dim"],
-        num_hidden_layers=shape["n_layers"],
-        num_attention_heads=shape["n_heads"],
-        num_key_value_heads=shape["n_kv_heads"],
-        intermediate_size=shape["ffn_dim"],
-        use_cache=False,
-    )
-    net = LlamaForCausalLM(config)
+    net = build_llama(shape, MIMI_CODES + 8)
     net.to(device=device(), dtype=torch.bfloat16)  # pyright: ignore[reportCallIssue, reportArgumentType]
     net.set_attn_implementation("flash_attention_2" if _has_flash() else "sdpa")
     net.model.compile(dynamic=False)

@@ -13,6 +13,7 @@ padded batches hold eight side by side. The limit is 95 % of what leaving out th
 import sys
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,6 +25,9 @@ from hocket.data.loading import Batch
 from hocket.interleave import load_layout
 from hocket.model import Model, ModelConfig
 from hocket.vocab import Vocabulary
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
 
 LEVELS, CODES = 8, (1024, 2048)
 DOCUMENTS, FRAMES = 4, 64
@@ -81,21 +85,26 @@ def ours(batch_model: Model, batches: list[Batch], dtype: torch.dtype) -> Step:
     return step_of(batch_model, loss, dtype)
 
 
-def llama(model: Model, batch: Batch, dtype: torch.dtype) -> Step:
-    """transformers' Llama of the same shape on the same documents, side by side."""
+def build_llama(shape: dict[str, int], n_ids: int) -> "LlamaForCausalLM":
+    """transformers' Llama of the same shape, untied."""
     from transformers import LlamaConfig, LlamaForCausalLM  # noqa: PLC0415  a second that other benchmarks need not wait
 
     config = LlamaConfig(
-        vocab_size=model.vocabulary.size,
-        hidden_size=SHAPE["dim"],
-        num_hidden_layers=SHAPE["n_layers"],
-        num_attention_heads=SHAPE["n_heads"],
-        num_key_value_heads=SHAPE["n_kv_heads"],
-        intermediate_size=SHAPE["ffn_dim"],
+        vocab_size=n_ids,
+        hidden_size=shape["dim"],
+        num_hidden_layers=shape["n_layers"],
+        num_attention_heads=shape["n_heads"],
+        num_key_value_heads=shape["n_kv_heads"],
+        intermediate_size=shape["ffn_dim"],
         tie_word_embeddings=False,
         use_cache=False,
     )
-    net = LlamaForCausalLM(config)
+    return LlamaForCausalLM(config)
+
+
+def llama(model: Model, batch: Batch, dtype: torch.dtype) -> Step:
+    """Llama on the same documents, side by side."""
+    net = build_llama(SHAPE, model.vocabulary.size)
     ids = batch.ids_NR.view(batch.n_documents, -1)
     assert sum(p.numel() for p in net.parameters()) == model.n_parameters
     return step_of(net, lambda: net(input_ids=ids, labels=ids).loss, dtype)

@@ -118,9 +118,7 @@ class RunFolder:
             return None
         text = self.latest.read_text(encoding="utf-8").strip()
         if not text.isdigit():
-            raise InputError(
-                f'"{self.latest}" should hold a step, not "{text[:40]}": write one of checkpoints/ there'
-            )
+            raise InputError(f'"{self.latest}" should hold a step, not "{text[:40]}": write one of checkpoints/ there')
         self.read_state(int(text))
         return int(text)
 

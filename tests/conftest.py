@@ -78,7 +78,7 @@ BUDGETS = {
     "codec": 90,
     "data": 90,
     "model": 90,
-    "training": 90,
+    "training": 300,
     "inference": 90,
     "rest": 90,
 }

@@ -1,5 +1,9 @@
 """Pieces that several rooms' tests share: a tiny model over random codes."""
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start, too: the models are tiny
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +14,7 @@ from hocket.interleave import load_layout
 from hocket.model import Model, ModelConfig
 from hocket.vocab import Vocabulary, train_bpe
 
-torch.set_num_threads(1)  # the models are tiny: threads would only wait for each other
+torch.set_num_threads(1)
 LEVELS, CODES = 3, 12
 AUDIO_LAYOUTS = [
     "Parallel(audio)",

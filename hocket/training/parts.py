@@ -1,6 +1,7 @@
 """From a recipe to what is trained: corpus, vocabulary, layout, model."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +19,7 @@ from hocket.interleave.stream import FrameRates
 from hocket.model import Model, ModelConfig
 from hocket.model.model import MAIN, main_stream
 from hocket.model.warm_start import HocketModel, TextModel, open_source
-from hocket.training.bundled import bundled_kind, make_bundled
+from hocket.training.bundled import SEMANTIC, bundled_kind, make_bundled
 from hocket.training.config import BUNDLED, CodecFacts, InterleaveGroup, Recipe
 from hocket.training.engine import Engine
 from hocket.training.objectives import build_objective, loading_options
@@ -30,9 +31,18 @@ def open_corpus(recipe: Recipe, engine: Engine) -> Mixture:
     source = recipe.data.corpus
     if source == BUNDLED:
         streams, runs = all_streams(recipe.interleave), Path(recipe.output).parent
-        source = runs / bundled_kind(streams).folder
+        kind = bundled_kind(streams)
+        source = runs / kind.folder
+        _check_bundled(recipe, kind.streams)
         engine.on_main(lambda: make_bundled(runs, streams, recipe.codec.name or BUNDLED, str(engine.device)))
     return open_mixture(recipe, source)
+
+
+def _check_bundled(recipe: Recipe, streams: Sequence[str]) -> None:
+    """Refuse a layout that the bundled speech does not fit, before half a minute goes into making its corpus."""
+    codec = load_codec(recipe.codec.name or BUNDLED).identity
+    levels = dict.fromkeys(streams, min(recipe.codec.levels or codec.levels, codec.levels)) | {SEMANTIC: 1}
+    find_stage(recipe.interleave, levels, dict.fromkeys((*streams, SEMANTIC, ALIGNED_TEXT), codec.frame_rate))
 
 
 def open_mixture(recipe: Recipe, source: str | Path) -> Mixture:

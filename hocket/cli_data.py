@@ -4,8 +4,9 @@
 import dataclasses
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -66,11 +67,9 @@ def tokenize(
     """Encode recordings into a corpus of codes. A job that was killed goes on where it was."""
     from hocket.data import Preparation, Settings
     from hocket.data import tokenize as tokenize_clips
-    from hocket.data.tokenizing.on_ray import on_ray
     from hocket.progress import ProgressBar
 
-    if engine not in ENGINES:
-        raise InputError(f'--engine has no choice "{engine}"{did_you_mean(engine, ENGINES)}')
+    made_by = _engine(engine, actors, gpus, ray_address)
     preparation = Preparation(
         trim=trim, loudness=loudness, min_seconds=min_seconds, max_seconds=max_seconds, cut_seconds=cut_seconds
     )
@@ -86,11 +85,20 @@ def tokenize(
             strict=strict,
             device=device,
             n_workers=workers,
-            engine=on_ray(actors, gpus=gpus, address=ray_address) if engine == "ray" else None,
+            engine=made_by,
             on_progress=bar.update,
             notify=lambda sentence: print(sentence, file=sys.stderr),
         )
     report(card.to_dict(), as_json, _describe(dst, card))
+
+
+def _engine(name: str, actors: int, gpus: float, address: str | None) -> Callable[..., Any] | None:
+    """What makes the shards on a Ray cluster; None for this machine."""
+    from hocket.data.tokenizing.on_ray import on_ray
+
+    if name not in ENGINES:
+        raise InputError(f'--engine has no choice "{name}"{did_you_mean(name, ENGINES)}')
+    return on_ray(actors, gpus=gpus, address=address) if name == "ray" else None
 
 
 def _describe(dst: str, card: "CorpusCard") -> str:

@@ -99,13 +99,7 @@ class PackedLoader:
         self._documents, self._rank, self._world_size = documents, rank, world_size
         self._workers = Workers(documents, workers)
         self._order = make_order(documents, batch_steps, buffer, seed)
-        self._setting = {
-            "corpora": mixture.fingerprint,
-            "examples": len(mixture),
-            "weights": list(mixture.weights) if mixture.weights else None,
-            "temperature": mixture.temperature,
-            "layout": layout.expression,
-            "tokenizer": vocabulary.text.fingerprint if vocabulary.text else None,
+        self._setting = _name_parts(mixture, layout, vocabulary) | {
             "given": list(given),
             "batch_steps": batch_steps,
             "context": min(context, batch_steps),
@@ -254,6 +248,18 @@ def _pack_at(order: Order, ahead: deque[Window], number: int) -> tuple[np.ndarra
         if at == len(ahead):
             ahead.append(order.window(ahead[-1].end))
     return ahead[at].packs[number]
+
+
+def _name_parts(mixture: Mixture, layout: Layout, vocabulary: Vocabulary) -> dict[str, Any]:
+    """What the order of batches depends on besides numbers and choices."""
+    return {
+        "corpora": mixture.fingerprint,
+        "examples": len(mixture),
+        "weights": list(mixture.weights) if mixture.weights else None,
+        "temperature": mixture.temperature,
+        "layout": layout.expression,
+        "tokenizer": vocabulary.text.fingerprint if vocabulary.text else None,
+    }
 
 
 def one_pass(

@@ -82,7 +82,7 @@ BUDGETS = {
     "codec": 90,
     "data": 90,
     "model": 90,
-    "training": 300,
+    "training": 90,
     "inference": 90,
     "rest": 90,
 }

@@ -7,10 +7,8 @@ stores, or behind a URL; `decoding` turns it into samples.
 Shapes: T samples.
 """
 
-import hashlib
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +22,6 @@ from hocket.data.words import Word
 from hocket.errors import InputError, did_you_mean
 
 SPLITS = ("train", "valid", "test")
-VALID_SHARE = 0.05
-"""Share of the clips without a split of their own that is held out."""
-
 _SPLIT_NAMES = {
     "train": "train", "training": "train",
     "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid", "eval": "valid",
@@ -124,26 +119,3 @@ def canonical_split(name: str, where: str) -> str:
     if word not in _SPLIT_NAMES:
         raise InputError(f'{where} has the unknown split "{name}"{did_you_mean(name, _SPLIT_NAMES)}')
     return _SPLIT_NAMES[word]
-
-
-def assign_splits(clips: Sequence[Clip]) -> list[Clip]:
-    """Give each clip without a split one by the hash of its id: 5 % valid, the rest train.
-
-    A clip keeps its split when others come or go. Only where chance would leave train or valid without any clip at
-    all does the clip with the highest or lowest hash change sides, if there are two to share out.
-    """
-    draws = {clip.id: _draw(clip.id) for clip in clips if clip.split is None}
-    chosen = {id: "valid" if draw < VALID_SHARE else "train" for id, draw in draws.items()}
-    taken = {clip.split for clip in clips} | set(chosen.values())
-    if len(draws) > 1 and "valid" not in taken:
-        chosen[min(draws, key=draws.__getitem__)] = "valid"
-    elif draws and "train" not in taken and len(clips) > 1:
-        chosen[max(draws, key=draws.__getitem__)] = "train"
-    elif len(clips) == 1 and draws:
-        chosen = dict.fromkeys(draws, "train")
-    return [clip if clip.split else replace(clip, split=chosen[clip.id]) for clip in clips]
-
-
-def _draw(id: str) -> float:
-    """A number in [0, 1) that depends on the id alone."""
-    return int.from_bytes(hashlib.sha256(id.encode()).digest()[:8], "big") / 2**64

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 
 from hocket.errors import InputError, did_you_mean
 from hocket.model.attention import AUTO, BACKENDS
+from hocket.model.heads import SOFTMAXES
 
 EMBEDDINGS = ("normal", "codebooks", "mean", "copy")
 TEXT_ROWS = ("tuned", "frozen")
-SOFTMAX = ("legal", "full")
 DEPTH_WEIGHTS = ("shared", "rows")
 N_SCALING = 4
 MOST_WIDTH, MOST_LAYERS, MOST_CONTEXT = 2**20, 2**12, 2**24
@@ -130,7 +130,7 @@ class ModelConfig:
         self._check_sizes()
         self._check_numbers()
         self._check_heads()
-        choices_of = {"attention": [AUTO, *BACKENDS], "embeddings": EMBEDDINGS, "softmax": SOFTMAX}
+        choices_of = {"attention": [AUTO, *BACKENDS], "embeddings": EMBEDDINGS, "softmax": SOFTMAXES}
         choices_of["depth_weights"] = DEPTH_WEIGHTS
         for name, choices in (choices_of | {"text_rows": TEXT_ROWS}).items():
             value = getattr(self, name)

@@ -76,23 +76,6 @@ def cells_cross_entropy(
     return CellLoss(*_call(x_ND, weight_VD, target_NR, legal_NR, weight_NR, ranges_S, z_loss))
 
 
-def ranges_cross_entropy(
-    x_MD: Tensor, weight_VD: Tensor, ranges: Ranges, target_M: Tensor, weight_M: Tensor, *, z_loss: float = 0.0
-) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of M cells over the same ranges of rows of `weight_VD`; the host does not wait.
-
-    Args:
-        x_MD: the state that each cell is predicted from.
-        target_M: rows of `weight_VD`, within the ranges.
-        weight_M: what each cell counts in the total.
-
-    Returns:
-        The sum of weight x (cross-entropy + z-loss), and the detached, unweighted sum of the cross-entropy.
-    """
-    total, ce_S, _ = _call(x_MD, weight_VD, target_M[:, None], None, weight_M[:, None], [ranges], z_loss)
-    return total, ce_S[0]
-
-
 def positions(ranges: Ranges, ids: Tensor) -> Tensor:
     """Where ids stand among the ids of the ranges; -1 for an id in none of them."""
     found, before = torch.full_like(ids, -1), 0
@@ -154,7 +137,7 @@ def _call(
     x_ND: Tensor,
     weight_VD: Tensor,
     target_NR: Tensor,
-    legal_NR: Tensor | None,
+    legal_NR: Tensor,
     weight_NR: Tensor,
     ranges_S: Sequence[Ranges],
     z_loss: float,
@@ -183,7 +166,7 @@ def _operator(
     x_ND: Tensor,
     weight_VD: Tensor,
     target_NR: Tensor,
-    legal_NR: Tensor | None,
+    legal_NR: Tensor,
     weight_NR: Tensor,
     edges: Sequence[int],
     n_ranges_S: Sequence[int],
@@ -195,12 +178,8 @@ def _operator(
     """Total, sums by legal set, cells by legal set, and the gradients of the total: an operator of its own, so that a
     compiled model contains it as it is, though its chunks depend on the data."""
     ranges_S = _unflatten(edges, n_ranges_S)
-    if legal_NR is None:
-        order_M = torch.arange(target_NR.numel(), device=x_ND.device)
-        count_S, counts = torch.full((1,), len(order_M), device=x_ND.device), [len(order_M)]
-    else:
-        order_M, count_S = _sort(legal_NR.reshape(-1), len(ranges_S))
-        counts = count_S.tolist()
+    order_M, count_S = _sort(legal_NR.reshape(-1), len(ranges_S))
+    counts = count_S.tolist()
     cells = _Cells(
         torch.div(order_M, target_NR.shape[1], rounding_mode="floor"),
         target_NR.reshape(-1)[order_M],

@@ -12,7 +12,8 @@ import soundfile
 from recordings import write_noise
 
 from hocket.data import BadAudio, read_clips
-from hocket.data.clips import Clip, assign_splits
+from hocket.data.clips import Clip
+from hocket.data.tokenizing.splits import survey
 from hocket.errors import InputError
 
 
@@ -202,9 +203,13 @@ def make_clips(n: int) -> list[Clip]:
     return [Clip(id=f"clip-{i}", name="", audio=Path()) for i in range(n)]
 
 
+def splits_of(clips: list[Clip]) -> dict[str, str]:
+    rule = survey(clips).rule
+    return {clip.id: rule.of(clip) for clip in clips}
+
+
 def test_splits_depend_on_the_id_alone():
-    many = {clip.id: clip.split for clip in assign_splits(make_clips(4000))}
-    fewer = {clip.id: clip.split for clip in assign_splits(make_clips(4000)[::3])}
+    many, fewer = splits_of(make_clips(4000)), splits_of(make_clips(4000)[::3])
     assert fewer.items() <= many.items()
     assert 150 < list(many.values()).count("valid") < 250
     assert [many[f"clip-{i}"] for i in range(30)].count("valid") == 1  # fixed for good: corpora rely on it
@@ -212,11 +217,11 @@ def test_splits_depend_on_the_id_alone():
 
 @pytest.mark.parametrize("n", [2, 3, 7])
 def test_a_small_source_has_both_splits(n):
-    assert {clip.split for clip in assign_splits(make_clips(n))} == {"train", "valid"}
+    assert set(splits_of(make_clips(n)).values()) == {"train", "valid"}
 
 
 def test_one_clip_is_for_training():
-    assert all(assign_splits([clip])[0].split == "train" for clip in make_clips(100))
+    assert all(splits_of([clip]) == {clip.id: "train"} for clip in make_clips(100))
 
 
 def test_a_folder_is_read_by_its_manifest(tmp_path):

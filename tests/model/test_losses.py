@@ -6,7 +6,7 @@ from torch.profiler import ProfilerActivity, profile
 from hocket.model import losses
 from hocket.model.heads import LegalSet, ParallelHead
 from hocket.model.liger import liger_softmax
-from hocket.model.losses import cells_cross_entropy, ranges_cross_entropy, torch_softmax
+from hocket.model.losses import cells_cross_entropy, torch_softmax
 
 STEPS, ROWS, WIDTH, IDS = 48, 3, 16, 100
 TABLES = {
@@ -105,23 +105,24 @@ def test_bfloat16(how, z_loss):
 @pytest.mark.parametrize("ranges", [((10, 50),), ((3, 4), (10, 50))])
 def test_cells_of_one_kind(ranges):
     x, weight, target, legal, weights = make_cells([ranges], rows=1)
-    total, ce_sum = ranges_cross_entropy(x, weight, ranges, target[:, 0], weights[:, 0], z_loss=1e-3)
+    loss = cells_cross_entropy(x, weight, target, legal, weights, [ranges], z_loss=1e-3)
     wanted, ce_S = naive(x, weight, target, legal, weights, [ranges], 1e-3)
-    assert_near(total, wanted, 1e-6)
-    assert_near(ce_sum, ce_S[0], 1e-6)
-    assert not ce_sum.requires_grad
-    for found, grad in zip(gradients(total, x, weight), gradients(wanted, x, weight), strict=True):
+    assert_near(loss.total, wanted, 1e-6)
+    assert_near(loss.ce_S, ce_S, 1e-6)
+    assert not loss.ce_S.requires_grad
+    for found, grad in zip(gradients(loss.total, x, weight), gradients(wanted, x, weight), strict=True):
         assert_near(found, grad, 1e-6)
 
 
 def test_no_cells_give_zeros():
     x, weight, target, legal, weights = make_cells(TABLES["one range"])
-    alone, ce_sum = ranges_cross_entropy(x[:0], weight, ((0, 5),), target[:0, 0], weights[:0, 0])
-    loss = cells_cross_entropy(x, weight, target, torch.zeros_like(legal), weights, TABLES["one range"])
-    for total in (alone, loss.total):
+    table = TABLES["one range"]
+    alone = cells_cross_entropy(x[:0], weight, target[:0], legal[:0], weights[:0], table)
+    loss = cells_cross_entropy(x, weight, target, torch.zeros_like(legal), weights, table)
+    for total in (alone.total, loss.total):
         assert total == 0
         assert not any(grad.any() for grad in gradients(total, x, weight))
-    assert ce_sum == 0
+    assert not alone.ce_S.any()
     assert not loss.ce_S.any()
 
 

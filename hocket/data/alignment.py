@@ -135,7 +135,7 @@ class _Alignment:
 def whisper(model: str | Path, device: str = "cpu") -> Recogniser:
     """A Whisper model of faster-whisper, by name or folder. Raises InputError where it or the library lacks."""
     try:
-        import faster_whisper  # noqa: PLC0415
+        import faster_whisper  # type: ignore[import-not-found]  # noqa: PLC0415
     except ImportError as error:
         raise InputError("word times need faster-whisper: pip install 'hocket[eval]'") from error
     is_path = str(model).startswith((".", "/", "~")) or str(model).count("/") > 1

@@ -70,7 +70,7 @@ def _speech(stretch: Stretch, sources: Sequence[Source], first: int, last: int) 
 def _spans(wav_S: np.ndarray, sample_rate: int) -> Iterator[tuple[int, int]]:
     """Stretches of speech in samples."""
     try:
-        from faster_whisper.vad import VadOptions, get_speech_timestamps  # noqa: PLC0415
+        from faster_whisper.vad import VadOptions, get_speech_timestamps  # type: ignore[import-not-found]  # noqa: PLC0415
     except ImportError as error:
         raise InputError('trimming by voice activity needs faster-whisper: pip install "hocket[prepare]"') from error
     options = VadOptions(min_speech_duration_ms=MIN_SPEECH_MS, min_silence_duration_ms=MIN_SPEECH_MS, speech_pad_ms=0)

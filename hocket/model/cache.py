@@ -3,6 +3,8 @@
 Shapes: L layers, B batch, G key and value heads, S steps that fit, C head width.
 """
 
+from copy import copy
+
 import torch
 from torch import Tensor
 
@@ -45,3 +47,10 @@ class KeyValueCache:
     def advance(self, n_steps: int) -> None:
         """Counts `n_steps` steps, once all layers have written them."""
         self.length += n_steps
+
+    def select(self, indices_B: Tensor) -> "KeyValueCache":
+        """A cache of these entries of the batch, in this order."""
+        chosen = copy(self)
+        indices_B = indices_B.to(self._k_LBGSC.device)
+        chosen._k_LBGSC, chosen._v_LBGSC = self._k_LBGSC[:, indices_B], self._v_LBGSC[:, indices_B]
+        return chosen

@@ -29,6 +29,7 @@ from hocket.model.config import ModelConfig
 from hocket.model.decoder import Decoder
 from hocket.model.depth import DepthHead
 from hocket.model.heads import LegalSet, LossParts, ParallelHead
+from hocket.model.stepping import Stepper
 from hocket.vocab import ALIGNED_TEXT, TEXT, Vocabulary
 
 CONFIG_FILE, WEIGHTS_FILE, VOCABULARY_FOLDER = "config.json", "model.safetensors", "vocabulary"
@@ -175,6 +176,11 @@ class Model(nn.Module):
             else:
                 logits_MJ = self.head.logits(x_ND[step_M - 1], index)
             yield index, step_M, row_M, logits_MJ.log_softmax(dim=-1)
+
+    def stepper(self, batch: int, max_steps: int) -> Stepper:
+        """Reads B documents step by step, and predicts the next step; next-token objectives only."""
+        assert not self.stage.in_place, "codes predicted in place have no next step"
+        return Stepper(self, batch, max_steps)
 
     def hidden(self, ids_NR: Tensor, starts: Tensor | Sequence[int]) -> Tensor:
         """Hidden states `[N, D]` of packed documents; `starts` as in `Decoder.forward`."""

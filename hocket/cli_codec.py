@@ -144,7 +144,7 @@ def evaluate(
     epilog=examples(
         "hocket codec fit-units bundled --extractor mfcc --clusters 100 --out units/mfcc",
         "hocket codec fit-units speech/ --extractor hubert:facebook/hubert-base-ls960 --layer 6 --out units/hubert",
-        "hocket codec fit-units ljspeech/ --extractor whisper-ct2:tiny.en --clusters 500 --out units/whisper --json",
+        "hocket codec fit-units ljspeech/ --extractor whisper-ct2:tiny.en --every 2 --out units/whisper --json",
     ),
 )
 def fit_units(
@@ -158,6 +158,9 @@ def fit_units(
     scaled: Annotated[
         bool | None, typer.Option(help="Divide each feature by its standard deviation; Whisper's unless told not to.")
     ] = None,
+    every: Annotated[
+        int, typer.Option(min=1, help="Frames of the extractor that make a unit; 2 gives 25 a second of 50.")
+    ] = 1,
     max_frames: Annotated[int, typer.Option(min=2, help="Fit to a uniform sample of so many frames.")] = 200_000,
     name: Annotated[str | None, typer.Option(help="The codec's name; the folder's.")] = None,
     seed: Annotated[int, typer.Option(help="Of the sample and the first centroids.")] = 0,
@@ -179,6 +182,7 @@ def fit_units(
             seed=seed,
             max_frames=max_frames,
             scaled=scaled,
+            every=every,
             device=device,
             on_progress=bar.update,
         )

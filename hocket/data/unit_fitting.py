@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from hocket.codec.units import FitReport, UnitCodec, parse_extractor
+from hocket.codec.units import FitReport, UnitCodec, parse_extractor, pooled
 from hocket.data.clips import BadAudio, Clip
 from hocket.data.sources import read_clips
 from hocket.errors import InputError
@@ -55,16 +55,21 @@ def fit_units(
     seed: int = 0,
     max_frames: int = SAMPLED_FRAMES,
     scaled: bool | None = None,
+    every: int = 1,
     device: str = "cpu",
     on_progress: Callable[[float, float], None] | None = None,
 ) -> FittedUnits:
     """Fits units of an extractor ("mfcc", "hubert:FOLDER") to all clips that `read_clips` finds, saves them in `out`.
 
+    A unit stands for the mean of `every` frames of the extractor.
+
     Raises InputError for sources or extractors that cannot be used, or where all clips give fewer frames than clusters.
     """
     if Path(out).exists() and (not Path(out).is_dir() or any(Path(out).iterdir())):
         raise InputError(f'"{out}" exists and is not an empty folder; give another one for the units')
-    features = parse_extractor(extractor, layer).to(device)
+    if every < 1:
+        raise InputError(f"a unit stands for at least 1 frame of its extractor, not {every}")
+    features = pooled(parse_extractor(extractor, layer), every).to(device)
     clips = [clip for source in sources for clip in read_clips(source)]
     rejected: list[tuple[str, str]] = []
     waveforms = read_waveforms(clips, features.sample_rate, rejected, on_progress)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from sklearn.cluster import MiniBatchKMeans
 
 from hocket.codec import load_codec
-from hocket.codec.units import UnitCodec, mutual_information, nearest, open_extractor
+from hocket.codec.units import UnitCodec, mutual_information, nearest, open_extractor, pooled
 from hocket.codec.units.clusters import FrameSample, cluster
 from hocket.codec.units.mfcc import BLOCK, Mfcc
 from hocket.errors import InputError
@@ -108,6 +108,26 @@ def test_mfcc_units_stream_over_many_blocks_bit_for_bit(piece, fitted, speech):
     n_early = sum(map(len, codes))
     assert n_early == (len(wav_S) - codec.identity.delay) // 320
     assert torch.equal(torch.cat([*codes, stream.finish()]), codec.encode(wav_S, 16000).tokens_BTK[0])
+
+
+@pytest.mark.parametrize("n_samples", [0, 320, 640, 1000, 16000])
+def test_slower_units_are_of_the_mean_of_their_frames(n_samples, speech):
+    inner, wav_S = Mfcc(), speech[0][:n_samples]
+    frames, slow = inner.features(wav_S), pooled(inner, 3)
+    wanted = [frames[first : first + 3].mean(dim=0) for first in range(0, len(frames), 3)]
+    assert torch.equal(slow.features(wav_S), torch.stack(wanted) if wanted else torch.zeros(0, inner.width))
+    assert pooled(inner, 1) is inner
+
+
+def test_slower_units_come_back_from_their_folder(speech, tmp_path):
+    slow, _ = UnitCodec.fit(pooled(Mfcc(), 2), [(wav_S, 16000) for wav_S in speech], 20)
+    slow.save(tmp_path)
+    again = load_codec(tmp_path)
+    assert again.identity == slow.identity
+    assert again.frame_rate == 25
+    assert torch.equal(again.encode(speech[0], 16000).tokens_BTK, slow.encode(speech[0], 16000).tokens_BTK)
+    with pytest.raises(InputError, match="cannot stream"):
+        again.stream_encoder()
 
 
 def test_a_folder_is_whole_without_the_network_it_was_fitted_with(tmp_path, speech):

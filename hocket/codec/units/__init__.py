@@ -8,6 +8,7 @@ from hocket.codec.units.clusters import FitReport, features_of, nearest
 from hocket.codec.units.codec import UnitCodec
 from hocket.codec.units.extractor import Extractor, open_extractor, parse_extractor
 from hocket.codec.units.information import UnitInformation, mutual_information
+from hocket.codec.units.pooled import pooled
 from hocket.codec.units.vocoder import UnitVocoder
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "nearest",
     "open_extractor",
     "parse_extractor",
+    "pooled",
 ]

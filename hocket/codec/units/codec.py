@@ -4,7 +4,7 @@ One level of as many entries as there are clusters (HuBERT units: Hsu et al., 20
 units is whole: it holds the centroids, the extractor's own files up to the layer that is used (for HuBERT base at
 layer 6 about 210 MB) and, where one is attached, the vocoder's, so that nothing needs a download to apply them.
 
-    config.json              kind, extractor, vocoder, identity
+    config.json              kind, extractor (and how many of its frames make one), vocoder, identity
     centroids.safetensors    float32 [E, D], and [D] that features are divided by
     extractor/               as transformers or CTranslate2 store it; nothing for MFCC
     vocoder/                 as transformers stores it
@@ -32,6 +32,7 @@ from hocket.codec.units.clusters import FitReport, fit_centroids, nearest
 from hocket.codec.units.extractor import Extractor, open_extractor
 from hocket.codec.units.mfcc import Mfcc
 from hocket.codec.units.mfcc_stream import MfccUnitStream
+from hocket.codec.units.pooled import Pooled, pooled
 from hocket.codec.units.vocoder import UnitVocoder
 from hocket.errors import InputError
 
@@ -60,7 +61,7 @@ class UnitCodec(Codec):
     """Units of an extractor; decodes where it has a vocoder."""
 
     net: UnitNet
-    no_stream = "its extractor looks at the whole recording"
+    no_stream = "its extractor looks at the whole recording, or its frames are means of several"
 
     def __init__(
         self,
@@ -154,11 +155,16 @@ class UnitCodec(Codec):
             voice = {"speaker": vocoder.speaker, "language": vocoder.language, "weight_hash": vocoder.weight_hash}
         settings = {
             "kind": KIND,
-            "extractor": {"kind": extractor.kind, "layer": extractor.layer},
+            "extractor": {"kind": extractor.kind, "layer": extractor.layer, "every": every_of(extractor)},
             "vocoder": voice,
             "identity": self.identity.to_dict(),
         }
         (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def every_of(extractor: Extractor) -> int:
+    """How many frames of the network or of MFCC make one of the units."""
+    return extractor.every if isinstance(extractor, Pooled) else 1
 
 
 def describe(
@@ -198,13 +204,13 @@ def open_folder(folder: Path, settings: dict[str, Any], levels: int | None) -> C
     try:
         chosen, voice, identity = settings["extractor"], settings["vocoder"], settings["identity"]
         name, revision, stated = identity["name"], identity["revision"], identity["weight_hash"]
-        kind, layer = chosen["kind"], chosen["layer"]
+        kind, layer, every = chosen["kind"], chosen["layer"], int(chosen.get("every", 1))
         tensors = load_file(folder / CENTROIDS)
         centroids_ED, scale_D = tensors["centroids"], tensors["scale"]
     except (KeyError, TypeError, OSError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f'the units in folder "{folder}" are damaged, their files do not fit: {reason}') from error
-    extractor = open_extractor(kind, None if kind == "mfcc" else folder / "extractor", layer)
+    extractor = pooled(open_extractor(kind, None if kind == "mfcc" else folder / "extractor", layer), every)
     codec = UnitCodec(extractor, centroids_ED, name, revision, scale_D=scale_D)
     check_weight_hash(folder, codec.identity, stated)
     codec.identity = codec.identity.with_levels(1 if levels is None else levels)

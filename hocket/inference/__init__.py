@@ -4,7 +4,8 @@ Owns samplers and the generator. Needs torch and the rooms above it, no training
 """
 
 from hocket.inference.files import generate_files
-from hocket.inference.generator import Generation, Generator, Request
+from hocket.inference.generator import Generator
+from hocket.inference.request import Generation, Request
 from hocket.inference.sampling import Sampling
 
 __all__ = ["Generation", "Generator", "Request", "Sampling", "generate_files"]

@@ -9,7 +9,8 @@ import numpy as np
 
 from hocket.codec import write_audio
 from hocket.errors import InputError
-from hocket.inference.generator import Generation, Generator, Progress
+from hocket.inference.generator import Generator
+from hocket.inference.request import Generation, Progress
 from hocket.inference.sampling import Sampling
 from hocket.model import load_model
 

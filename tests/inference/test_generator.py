@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from hocket.errors import InputError
 from hocket.inference import Generator, Request, Sampling
-from hocket.interleave.plan import FIRST_END
+from hocket.model.stepping import Stepper
 from tests.conftest import ALL_LAYOUTS, AUDIO_LAYOUTS, CODES, LEVELS
 
 
@@ -79,23 +78,27 @@ def test_the_same_seed_gives_the_same_codes(make_generator, expression):
     assert not np.array_equal(one.codes_TK, other.codes_TK)
 
 
-class Rule(nn.Module):
-    """An oracle head: certain of a rule's codes, and of the end at frame `n_frames`."""
+class RuleStepper(Stepper):
+    """An oracle: certain of a rule's grid, ends included, cell by cell."""
 
-    def __init__(self, head, plan, wanted_TR):
-        super().__init__()
-        self.legal_sets, self._plan, self._wanted_TR = head.legal_sets, plan, wanted_TR
-        self.weight, self.step = head.weight, None
+    def __init__(self, model, wanted_TR, batch, max_steps):
+        super().__init__(model, batch, max_steps)
+        self._wanted_TR = wanted_TR
+        self._ends = torch.tensor([model.vocabulary.id(f"<end.{name}>") for name in model.layout.streams])
 
-    def logits(self, x_MD, legal):
-        ids_MR = self._wanted_TR[self.step]
-        row = int((self._plan.legal_TR[self.step] == legal).argmax())
-        position = self.legal_sets[legal].position(ids_MR[row])
-        ends = (self._plan.source_TR[self.step] >= FIRST_END) & (
-            self._plan.source_TR[self.step] < len(self._plan.symbols)
-        )
-        assert position >= 0 or ends.any(), "a cell was asked for what the plan does not put there"
-        return torch.nn.functional.one_hot(position.clamp_min(0), self.legal_sets[legal].size)[None].float() * 50
+    def passes(self, legal_R, ids_BR):
+        head, depth = self._model.head, self._model.depth
+        drawn = [row for row, legal in enumerate(legal_R) if legal]
+        for rows in [drawn] if depth is None else [[row] for row in drawn]:
+            logits = []
+            for row in rows:
+                legal = head.legal_sets[legal_R[row]]
+                position = legal.position(self._wanted_TR[self.length, row])
+                beside_end = torch.isin(self._wanted_TR[self.length], self._ends).any()
+                assert position >= 0 or beside_end, "a cell was asked for what the plan does not put there"
+                position = position.clamp_min(0)
+                logits.append(torch.nn.functional.one_hot(position, legal.size)[None].float() * 50)
+            yield self._pass(rows, logits, legal_R)
 
 
 @pytest.mark.parametrize("expression", ALL_LAYOUTS)
@@ -115,15 +118,7 @@ def test_an_oracle_is_followed_exactly(make_generator, expression, n_frames):
     streams = {name: streams[name] for name in generator.model.layout.streams}
     plan = generator.model.layout.plan({name: len(codes) for name, codes in streams.items()})
     wanted_TR = torch.from_numpy(plan.interleave(streams, generator.model.vocabulary))
-    rule = Rule(generator.model.head, plan, wanted_TR)
-    generator.model.head = rule
-    choose = generator._choose
-
-    def choose_at(items, grid, step, hidden, sampling):
-        rule.step = step
-        choose(items, grid, step, hidden, sampling)
-
-    generator._choose = choose_at
+    generator.model.stepper = lambda *shape: RuleStepper(generator.model, wanted_TR, *shape)
     out = generator.generate_batch([request], Sampling(temperature=0))[0]
     assert np.array_equal(np.concatenate([out.prompt_codes_TK, out.codes_TK]), codes_TK)
     assert out.ended

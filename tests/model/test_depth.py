@@ -9,8 +9,8 @@ import torch
 from hocket.data.loading import Batch
 from hocket.errors import InputError
 from hocket.evaluation.inspect import inspect
-from hocket.inference import Generator, Request, Sampling
-from hocket.inference.generator import Item
+from hocket.inference import Request, Sampling
+from hocket.inference.autoregressive import Autoregressive
 from hocket.interleave import Stage, find_rows, load_layout
 from hocket.model import DepthHead, Model, ModelConfig, load_model
 from hocket.vocab import Vocabulary, train_bpe
@@ -235,14 +235,15 @@ def test_a_rule_from_row_to_row_is_learned_by_depth_alone(make_depth, head):
 def test_greedy_samples_are_what_teacher_forcing_finds_likeliest(make_depth, expression, weights):
     """Also in a batch, after prompts of two lengths, some of whose cells stand beside open ones."""
     model = make_depth(expression, depth_weights=weights)
-    rng, generator = np.random.default_rng(1), Generator(model)
+    rng = np.random.default_rng(1)
     prompts = [rng.integers(0, CODES, (n, LEVELS)) for n in (0, 4)]
-    items = [Item(model, Request(prompts={"audio": codes_TK}, limits={"audio": 9})) for codes_TK in prompts]
-    generator._run(items, Sampling(temperature=0), None)
-    for item, codes_TK in zip(items, prompts, strict=True):
-        ids_TR, legal_TR = torch.from_numpy(item.grid_TR), torch.from_numpy(item.plan.legal_TR.astype(np.int64))
-        known_TR = item.plan.known({"audio": len(codes_TK)})
-        cells = {cell: logp for cell, logp in cells_of(model, (ids_TR, legal_TR)).items() if not known_TR[cell]}
+    requests = [Request(prompts={"audio": codes_TK}, limits={"audio": 9}) for codes_TK in prompts]
+    loop = Autoregressive(model.eval(), requests, Sampling(temperature=0))
+    assert list(loop.run())
+    for b, item in enumerate(loop.items):
+        ids_TR, legal_TR = torch.from_numpy(loop.grid(b)), torch.from_numpy(item.plan.legal_TR.astype(np.int64))
+        open_TR = item.cells.open_TR
+        cells = {cell: logp for cell, logp in cells_of(model, (ids_TR, legal_TR)).items() if open_TR[cell]}
         assert cells
         for cell, logp_J in cells.items():
             legal = model.head.legal_sets[int(legal_TR[cell])]

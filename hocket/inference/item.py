@@ -1,0 +1,283 @@
+"""One document in the making: which cells are known, which are to be drawn, and what follows from what was drawn.
+
+An item follows the plan for its limits. When a stream's leader draws `<end>` at frame T, it goes on along the plan for
+T; when it draws `<to.STREAM>`, a turn of that stream begins. A stream that reaches its limit is given its end marker,
+which is not drawn. Cells are known where a prompt or a given stream says so, wherever they lie.
+
+Shapes: T steps, R rows, U numbers of a draw, K levels.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hocket.errors import InputError, did_you_mean
+from hocket.inference.request import Request
+from hocket.interleave import Cursor
+from hocket.interleave.plan import NO_STREAM, Plan
+from hocket.interleave.spans import Turn
+from hocket.model import Model
+
+DRAWS = 2  # U: the second is for draws that are made again
+OPENER = 1  # the step in which a layout by spans names its first turn
+BLOCK = 512  # steps whose numbers are drawn at once
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The grid of a plan, as a sampler reads it."""
+
+    ids_TR: Tensor  # int64; `<none>` in cells that are to be drawn
+    open_TR: Tensor  # bool, cells to be drawn
+    legal_TR: tuple[tuple[int, ...], ...]  # the legal set of each open cell, 0 elsewhere
+    copies: dict[int, list[tuple[int, int, int]]]  # by step: row of a cell that shows again what stands elsewhere
+    ends: frozenset[int]  # steps in which a leader may end its stream or hand over
+
+
+class Item:
+    """A document of a batch.
+
+    Args:
+        model: a causal one.
+        request: what is given and wanted.
+
+    Raises:
+        InputError: a stream is neither given nor open, codes have another shape, or what is given does not fit into the
+            model's context.
+    """
+
+    def __init__(self, model: Model, request: Request):
+        self.request, self._model = request, model
+        self._layout, self._vocabulary = model.layout, model.vocabulary
+        check_request(model, request)
+        self._prompts = {name: np.asarray(codes_TK, dtype=np.int64) for name, codes_TK in request.prompts.items()}
+        self._given = {name: np.asarray(codes_TK, dtype=np.int64) for name, codes_TK in request.given.items()}
+        self._lengths = {name: len(codes_TK) for name, codes_TK in self._given.items()}
+        self._limits = {name: n for name, n in request.limits.items() if name not in self._lengths}
+        self.ended: set[str] = set()
+        """Streams that the model ended itself."""
+        self._turns: list[Turn] | None = self._first_turns() if self._layout.has_spans else None
+        self._opens = self._turns is not None and not any(map(len, (*self._given.values(), *self._prompts.values())))
+        self._opens &= not request.turns
+        self._cursor = self._new_cursor()
+        self._looked_at, self._cells = self.plan, self._look()
+        self._generator = torch.Generator().manual_seed(request.seed)
+        self._uniform_TRU = torch.zeros(0, self._layout.n_rows, DRAWS, dtype=torch.float64)
+
+    # --- where it stands --------------------------------------------------------------------------------------------
+
+    @property
+    def plan(self) -> Plan:
+        """The plan to follow now."""
+        return self._cursor.plan
+
+    @property
+    def n_steps(self) -> int:
+        return self.plan.n_steps
+
+    @property
+    def most_steps(self) -> int:
+        """More steps than these it will never take."""
+        return max(self.n_steps, self._model.config.context) if self._layout.has_spans else self.n_steps
+
+    @property
+    def first_open_step(self) -> int:
+        """The first step with a cell to be drawn."""
+        open_T = self.cells.open_TR.any(dim=1)
+        return int(open_T.int().argmax()) if bool(open_T.any()) else self.n_steps
+
+    @property
+    def cells(self) -> Cells:
+        """What is known and open along the plan."""
+        if self._looked_at is not self.plan:
+            self._looked_at, self._cells = self.plan, self._look()
+        return self._cells
+
+    def uniform(self, step: int) -> Tensor:
+        """The numbers in [0, 1) that decide the draws of a step: float64 `[R, U]`; they depend on the seed alone."""
+        while step >= len(self._uniform_TRU):
+            shape = (BLOCK, self._layout.n_rows, DRAWS)
+            more_TRU = torch.rand(shape, generator=self._generator, dtype=torch.float64)
+            self._uniform_TRU = torch.cat([self._uniform_TRU, more_TRU])
+        return self._uniform_TRU[step]
+
+    def banned(self, step: int) -> list[int]:
+        """Ids that the model knows as legal here and this document cannot take: turns of streams that are closed."""
+        if self._turns is None or step not in self.cells.ends:
+            return []
+        node, now = self._layout.span_nodes()[0], self._turns[-1][0]
+        once = {name for name, _, _ in self._turns} if node.spans == "either" else set()
+        closed = {name for name in node.part_streams if self._reached(name) >= self._limits.get(name, 0)}
+        closed |= (once | {now}) if not self._opens else set()
+        return [self._vocabulary.id(f"<to.{name}>") for name in closed]
+
+    # --- what follows -----------------------------------------------------------------------------------------------
+
+    def follow(self, step: int, ids_R: list[int]) -> bool:
+        """Looks at what was drawn in a step; whether the plan changed because a stream ended or a turn did."""
+        if step >= self.n_steps or step not in self.cells.ends:
+            return False
+        legal_R = self.cells.legal_TR[step]
+        drawn = {ids_R[row]: row for row, legal in enumerate(legal_R) if legal}
+        ended = {name: drawn[token] for token, name in self._end_ids.items() if token in drawn}
+        turned = [name for token, name in self._switch_ids.items() if token in drawn]
+        if turned:
+            self._turn_to(turned[0], step)
+        elif ended:
+            self.ended |= ended.keys()
+            frames = {name: int(self.plan.frame_TR[step, row]) for name, row in ended.items()}
+            for name in frames:
+                self._limits.pop(name, None)
+            self._lengths |= frames
+            if self._turns is not None:
+                self._turns = [*self._turns[:-1], (*self._turns[-1][:2], self._lengths[self._turns[-1][0]])]
+            self._cursor.close_all(frames, step)
+        return bool(turned or ended)
+
+    # --- private ----------------------------------------------------------------------------------------------------
+
+    def _new_cursor(self) -> Cursor:
+        """A cursor along the turns so far, whose last one goes on up to its limit or to the end of the context."""
+        limits = dict(self._limits)
+        while True:
+            turns = self._open_last(limits)
+            cursor = Cursor(
+                self._layout, self._lengths, limits, self.request.start, given=self._model.given, spans=turns
+            )
+            excess = cursor.plan.n_steps - self._model.config.context
+            if turns is None or excess <= 0 or turns[-1][0] not in limits:
+                return cursor
+            name, first, stop = turns[-1]
+            per_frame = max(1, round(cursor.plan.n_steps / max(1, sum(b - a for _, a, b in turns))))
+            limits[name] = max(first, stop - max(1, excess // per_frame))
+            if limits[name] == stop:
+                return cursor
+
+    def _open_last(self, limits: dict[str, int]) -> list[Turn] | None:
+        if self._turns is None:
+            return None
+        name, first, stop = self._turns[-1]
+        return [*self._turns[:-1], (name, first, limits.get(name, stop))]
+
+    def _first_turns(self) -> list[Turn]:
+        parts = self._layout.span_nodes()[0].part_streams
+        if self.request.turns:
+            return list(self.request.turns)
+        turns = [(name, 0, self._lengths[name]) for name in parts if name in self._lengths]
+        turns += [(name, 0, len(self._prompts[name])) for name in parts if len(self._prompts.get(name, ()))]
+        if not turns or turns[-1][0] in self._lengths:
+            turns += [(name, 0, 0) for name in parts if name in self._limits][:1]
+        return turns
+
+    def _reached(self, stream: str) -> int:
+        assert self._turns is not None
+        return max((stop for name, _, stop in self._turns[:-1] if name == stream), default=0)
+
+    def _turn_to(self, stream: str, step: int) -> None:
+        assert self._turns is not None
+        name, first, _ = self._turns[-1]
+        if self._opens:
+            self._turns, self._opens = [(stream, 0, 0)], False
+        else:
+            row = int((self.cells.open_TR[step]).int().argmax())
+            self._turns[-1] = (name, first, int(self.plan.frame_TR[step, row]))
+            self._turns.append((stream, max((b for n, _, b in self._turns if n == stream), default=0), 0))
+        self._cursor = self._new_cursor()
+
+    @cached_property
+    def _end_ids(self) -> dict[int, str]:
+        return {self._vocabulary.id(f"<end.{name}>"): name for name in self._layout.streams}
+
+    @cached_property
+    def _switch_ids(self) -> dict[int, str]:
+        nodes = self._layout.span_nodes()
+        return {self._vocabulary.id(f"<to.{name}>"): name for node in nodes for name in node.part_streams}
+
+    def _look(self) -> Cells:
+        plan = self.plan
+        unknown_TR = self._unknown()
+        ids_TR = plan.interleave(self._codes(), self._vocabulary)
+        ids_TR = np.where(unknown_TR, self._vocabulary.id("<none>"), ids_TR)
+        open_TR = unknown_TR & (plan.legal_TR > 0)
+        copies: dict[int, list[tuple[int, int, int]]] = {}
+        for cell, primary in plan.copies.T.tolist():
+            step, row = divmod(cell, plan.n_rows)
+            if unknown_TR[step, row]:
+                copies.setdefault(step, []).append((row, *divmod(primary, plan.n_rows)))
+        choices = [
+            index
+            for index, names in enumerate(plan.legal_sets)
+            if any(name.startswith(("<end.", "<to.")) for name in names)
+        ]
+        ends_T = (open_TR & np.isin(plan.legal_TR, choices)).any(axis=1)
+        return Cells(
+            torch.from_numpy(ids_TR),
+            torch.from_numpy(open_TR),
+            tuple(map(tuple, np.where(open_TR, plan.legal_TR, 0).tolist())),
+            copies,
+            frozenset(ends_T.nonzero()[0].tolist()),
+        )
+
+    def _unknown(self) -> np.ndarray:
+        """Cells of codes that nothing says, copies included: bool `[T, R]`. Ends and switches follow from the plan."""
+        plan = self.plan
+        frames, levels = np.zeros(len(plan.levels) + 1, np.int64), np.zeros(len(plan.levels) + 1, np.int64)
+        for number, (name, n_levels) in enumerate(plan.levels.items()):
+            frames[number] = len(self._prompts.get(name, ()))
+            levels[number] = self._given[name].shape[1] if name in self._given else 0
+            if levels[number] == n_levels:
+                frames[number] = plan.lengths[name]
+        is_code_TR = plan.source_TR >= len(plan.symbols)
+        unknown_TR = (plan.frame_TR >= frames[plan.stream_TR]) & (plan.level_TR >= levels[plan.stream_TR])
+        unknown_TR &= is_code_TR & (plan.stream_TR != NO_STREAM)
+        if self._opens:
+            unknown_TR[OPENER] |= plan.legal_TR[OPENER] > 0
+        return unknown_TR
+
+    def _codes(self) -> dict[str, np.ndarray]:
+        """What is known of every stream, 0 elsewhere."""
+        streams = {}
+        for name, n_levels in self.plan.levels.items():
+            codes_TK = np.zeros((self.plan.lengths[name], n_levels), dtype=np.int64)
+            for source in (self._given.get(name), self._prompts.get(name)):
+                if source is not None:
+                    codes_TK[: len(source), : source.shape[1]] = source
+            streams[name] = codes_TK
+        return streams
+
+
+def check_request(model: Model, request: Request) -> None:
+    """Every stream is given or open, what the model never predicts is given, and codes have the layout's shape.
+
+    Raises:
+        InputError: one of these does not hold.
+    """
+    levels, fixed = model.layout.streams, given_levels(model)
+    for name in (*request.given, *request.prompts, *request.limits):
+        if name not in levels:
+            raise InputError(f'{model.layout} has no stream "{name}"' + did_you_mean(name, levels))
+    for name, n_levels in levels.items():
+        if name not in request.given and (fixed.get(name) or name not in request.limits):
+            raise InputError(f'the model needs the stream "{name}": put its codes into Request.given')
+        for what, codes in (("given", request.given), ("prompts", request.prompts)):
+            wanted = sorted({n_levels, fixed.get(name) or n_levels} if what == "given" else {n_levels})
+            shape = np.shape(codes.get(name, np.zeros((0, n_levels))))
+            if len(shape) != 2 or shape[1] not in wanted:
+                raise InputError(
+                    f'Request.{what} holds codes of shape {shape} for "{name}", not [frames, '
+                    f"{' or '.join(map(str, wanted))}]"
+                )
+        if name in request.limits and request.limits[name] < len(request.prompts.get(name, ())):
+            raise InputError(
+                f'"{name}" may have {request.limits[name]} frames, fewer than the {len(request.prompts[name])} of its '
+                "prompt"
+            )
+
+
+def given_levels(model: Model) -> dict[str, int]:
+    """How many levels of each stream the model never predicts: 0, some of the first, or all."""
+    fixed = model.layout.find_levels(model.given)
+    return {name: sum((name, level) in fixed for level in range(k)) for name, k in model.layout.streams.items()}

@@ -12,8 +12,8 @@ from transformers import MusicgenDecoderConfig, MusicgenForCausalLM
 
 from benchmarks.timing import heading, interleaved
 from hocket.codec import CodecIdentity
-from hocket.inference.generator import Generator, Item, Request
-from hocket.inference.sampling import Sampling
+from hocket.inference import Generator, Request, Sampling
+from hocket.inference.autoregressive import Autoregressive
 from hocket.interleave import load_layout
 from hocket.model import Model, ModelConfig
 from hocket.vocab import Vocabulary
@@ -57,11 +57,10 @@ def run_musicgen(model: MusicgenForCausalLM) -> None:
 def run_hocket(generator: Generator) -> None:
     frames = STEPS - LEVELS
     request = Request(prompts={"audio": np.zeros((0, LEVELS), dtype=np.int64)}, limits={"audio": frames})
-    item = Item(generator.model, request)
     end = generator.model.vocabulary.id("<end.audio>")
     generator.model.head.weight.data[end] = 0  # an untrained model ends once in 2,049 draws; the seed avoids it
-    generator._run([item], Sampling(), None)
-    assert item.plan.n_steps == STEPS, "the document ended early"
+    loop = Autoregressive(generator.model, [request], Sampling())
+    assert list(loop.run())[-1] == STEPS, "the document ended early"
 
 
 def main(rounds: int = 7) -> None:

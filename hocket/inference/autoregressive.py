@@ -55,6 +55,7 @@ class Autoregressive:
         """Steps of the longest document, as far as is known."""
         return max(item.n_steps for item in self.items)
 
+    @torch.inference_mode()
     def run(self) -> Iterator[int]:
         """Goes through the steps; after each, yields how many are complete."""
         if self.step < self.n_steps:

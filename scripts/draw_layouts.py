@@ -78,7 +78,7 @@ def rated(name: str, codec: str, levels: int) -> LayoutView:
 
 def is_sampled(view: StageView) -> bool:
     """Whether the inference room has a sampler for a stage."""
-    return not (view.stage.in_place or view.stage.layout.span_nodes())
+    return not view.stage.in_place and all(node.by_wholes for node in view.stage.layout.span_nodes())
 
 
 def draw_node(expression: str, lengths: dict[str, int]) -> str:
@@ -86,6 +86,8 @@ def draw_node(expression: str, lengths: dict[str, int]) -> str:
     spans = None
     if 'spans="word"' in expression:
         spans = [("text", 0, 2), ("semantic", 4, 8)]
+    elif 'spans="either"' in expression:
+        spans = [(name, 0, n) for name, n in lengths.items()]
     elif "spans" in expression:
         spans = {"text": [0, 2, 4], "semantic": [0, 4, 8]}
     return draw_svg(layout.plan(lengths, spans=spans), title=expression, legend=False)

@@ -155,13 +155,16 @@ def example_plan(stage: Stage, rates: Mapping[str, Fraction], frames: int) -> Pl
 
 
 def _example_spans(layout: Layout, lengths: dict[str, int]) -> Any:
-    """Four words (turns) of even length; by words, each stands in the next stream. None without spans."""
+    """Four words (turns) of even length; by words, each stands in the next stream; wholes one after the other. None
+    without spans."""
     if not layout.span_nodes():
         return None
     node = layout.span_nodes()[0]
     for name in node.part_streams:
         lengths[name] = max(lengths[name], 2 * EXAMPLE_WORDS if name != TEXT else EXAMPLE_WORDS)
     edges = {name: [lengths[name] * i // EXAMPLE_WORDS for i in range(EXAMPLE_WORDS + 1)] for name in node.part_streams}
+    if node.by_wholes:
+        return [(name, 0, lengths[name]) for name in node.part_streams]
     if node.by_turns:
         return edges
     names = node.part_streams

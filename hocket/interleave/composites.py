@@ -173,8 +173,10 @@ class Alternate(Composite, SpanNode):
         ratio: frames (tokens of text) of each part's turn, as `(13, 26)` in GLM-4-Voice (Zeng et al., 2024). When a
             part has ended, the others get all steps. A turn is laid out whole: no frame is split.
         spans: "turn" puts every unit into each part in turn (word by word, speaker by speaker); "word" puts each unit
-            into one part, in spans drawn by the seed (SpiritLM: Nguyen et al., 2024). Each turn is announced by
-            `<to.STREAM>`, which stands where the leader's next frame would; the last turn ends with its stream's end.
+            into one part, in spans drawn by the seed (SpiritLM: Nguyen et al., 2024); "either" puts each stream into
+            one turn, whole, in an order drawn by the seed (text to speech and recognition in one model, as in VoxtLM:
+            Maiti et al., 2023, arXiv:2309.07937). Each turn is announced by `<to.STREAM>`, which stands where the
+            leader's next frame would; the last turn ends with its stream's end.
         words: for spans="word": fewest and most units of a span, by part.
 
     Raises:
@@ -204,15 +206,17 @@ class Alternate(Composite, SpanNode):
 
     def _check(self) -> None:
         if (self.ratio is None) == (self.spans is None):
-            raise InputError('Alternate goes by a ratio or by spans: ratio=(13, 26), spans="word" or spans="turn"')
+            raise InputError(
+                'Alternate goes by a ratio or by spans: ratio=(13, 26), spans="word", spans="turn" or spans="either"'
+            )
         whole = self.ratio is None or all(is_whole(n, 1) for n in self.ratio)
         if self.ratio is not None and (len(self.ratio) != len(self.parts) or not whole):
             raise InputError(
                 f"Alternate needs a number of frames above 0 for each of its {len(self.parts)} parts, "
                 f"not {list(self.ratio)}"
             )
-        if self.spans not in (None, "word", "turn"):
-            raise InputError(f'Alternate goes by spans="word" or spans="turn", not "{self.spans}"')
+        if self.spans not in (None, "word", "turn", "either"):
+            raise InputError(f'Alternate goes by spans="word", spans="turn" or spans="either", not "{self.spans}"')
         if any(not part.leaves() or part.span_nodes() for part in self.parts):
             raise InputError("Alternate takes parts that place a stream and do not go by spans themselves")
         if self.spans and any(len(part.leaves()) != 1 for part in self.parts):
@@ -231,6 +235,10 @@ class Alternate(Composite, SpanNode):
     @property
     def by_turns(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.spans == "turn"
+
+    @property
+    def by_wholes(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.spans == "either"
 
     @property
     def expression(self) -> str:

@@ -113,7 +113,9 @@ class SpanNode(Layout):
     spans: str | None
     """How the spans go; None where they do not matter."""
     by_turns: bool
-    """Every unit stands in each stream; else each in one."""
+    """Every unit stands in each stream, in turn."""
+    by_wholes: bool
+    """Every stream stands in one turn, whole."""
     words: tuple[tuple[int, int], ...] | None
     """Fewest and most units of a span by part, where each unit stands in one stream."""
 

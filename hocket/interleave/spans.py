@@ -4,6 +4,7 @@
                                                          boundaries of audio  0 9 14 30 37
     "turn"      text 0   audio 0  text 1   audio 1  …    every unit in each stream, in turn
     "word"      text 0+1          audio 2+3              each unit in one stream, drawn by the seed (SpiritLM)
+    "either"    text 0+1+2+3      audio 0+1+2+3          every stream whole; the seed draws which is first (VoxtLM)
 
 Costs one short loop over the turns of a document (not over its steps): with all else, 1.5 µs a turn.
 """
@@ -95,6 +96,8 @@ def _turns_of_units(node: "SpanNode", edges: dict[str, tuple[int, ...]], lengths
                 f"but the stream goes from 0 to {lengths[name]}"
             )
     n_units = counts[names[0]] - 1
+    if node.by_wholes:
+        return [(names[part], 0, int(lengths[names[part]])) for part in draw_order(len(names), seed)]
     if node.by_turns:
         return [(name, edges[name][i], edges[name][i + 1]) for i in range(n_units) for name in names]
     return [
@@ -103,20 +106,29 @@ def _turns_of_units(node: "SpanNode", edges: dict[str, tuple[int, ...]], lengths
     ]
 
 
+def draw_order(n_parts: int, seed: int) -> list[int]:
+    """An order of the parts, each as likely as any other."""
+    return _generator(seed).permutation(n_parts).tolist()
+
+
 def draw_spans(n_units: int, words: Sequence[tuple[int, int]], seed: int) -> list[tuple[int, int, int]]:
     """Cuts units into spans that go round the parts, of lengths drawn evenly between each part's fewest and most.
 
     Returns `(part, first unit, the one after the last)`; which part is first is drawn too.
     """
-    if not is_whole(seed, most=2**64 - 1):
-        raise InputError(f"a seed is a whole number from 0 on, not {seed!r}")
-    rng = np.random.default_rng(seed)
+    rng = _generator(seed)
     part, first, spans = int(rng.integers(len(words))), 0, []
     while first < n_units:
         stop = min(first + int(rng.integers(words[part][0], words[part][1], endpoint=True)), n_units)
         spans.append((part, first, stop))
         part, first = (part + 1) % len(words), stop
     return spans
+
+
+def _generator(seed: int) -> np.random.Generator:
+    if not is_whole(seed, most=2**64 - 1):
+        raise InputError(f"a seed is a whole number from 0 on, not {seed!r}")
+    return np.random.default_rng(seed)
 
 
 def _check_turns(turns: Sequence[Turn], lengths: Mapping[str, int]) -> None:

@@ -146,7 +146,9 @@ def _predicted(model: Model) -> tuple[set[tuple[tuple[int, int], ...]], list[str
     sets, ends = set(), []
     for longer in layout.streams:
         lengths = {name: N_FRAMES * (1 + (name == longer)) for name in layout.streams}
-        spans = {name: (0, lengths[name] // 2, lengths[name]) for name in by_spans} or None
+        last_turn = [name for name in by_spans if name == longer]
+        turns = [name for name in by_spans if name != longer] + last_turn
+        spans = [(name, 0, lengths[name]) for name in turns] or None
         plan = layout.plan(lengths, given=model.given, spans=spans)
         sets |= {vocabulary.ranges(plan.legal_sets[i]) for i in set(plan.legal_TR.flatten().tolist()) if i}
         last = int(plan.source_TR[-1, 0])

@@ -35,6 +35,7 @@ LAYOUTS = [
     "Stack(Delay(audio), Delay(user))",
     'Alternate(text, Flatten(audio), spans="turn")',
     'Alternate(Flatten(audio), Flatten(user), spans="turn")',
+    'Alternate(Text(text), Delay(audio), spans="either")',
     "Concat(Flatten(semantic), Delay(audio))",
 ]
 
@@ -168,6 +169,35 @@ def test_turns_of_two_speakers_go_by_their_words():
     assert spans == [{"audio": [0, 20, 25], "user": [0, 25, 25]}]
 
 
+def test_text_and_audio_whole_in_either_order_need_no_times_of_words():
+    lengths = (5, 80, 17, 33, 1, 64, 25)
+    corpus = write_corpus(
+        Path(tempfile.mkdtemp()) / "untimed", random_rows(lengths, {"audio": CODEC}, texts=True), {"audio": CODEC}
+    )
+    layout = load_layout('Alternate(Text(text), Delay(audio), spans="either")', levels=2)
+    documents = Documents(corpus, layout, VOCABULARY, 200)
+    assert documents.facts.lacking == {}
+    assert len(documents.segments) == len(lengths)
+    first = Counter()
+    for epoch in range(8):
+        numbers = np.arange(len(lengths))
+        batch = documents.collate(numbers, epoch)
+        steps = documents.exact_steps(documents.segments, np.full(len(lengths), epoch))
+        assert steps.tolist() == np.diff(batch.bounds).tolist()
+        assert (steps <= documents.segments.steps).all()
+        names = [
+            [VOCABULARY.name_of(i) for i in batch.ids_NR[a:b, 0].tolist()] for a, b in itertools.pairwise(batch.bounds)
+        ]
+        for n_frames, cells in zip(lengths, names, strict=True):
+            turns = [cell for cell in cells if cell.startswith("<to.")]
+            assert sorted(turns) == ["<to.audio>", "<to.text>"]
+            assert cells[0] == "<bos>"
+            assert f"<end.{turns[1][4:]}" in cells
+            assert sum(cell.startswith("audio.0") for cell in cells) == n_frames
+            first[turns[0]] += 1
+    assert min(first.values()) > 15
+
+
 @pytest.mark.parametrize(
     ("expression", "given", "used", "left_out"),
     [
@@ -191,6 +221,25 @@ def test_kinds_of_examples_stand_in_one_sequence(expression, given, used, left_o
             kinds = {"<end.text>": not name.startswith("audio"), "<end.audio>": not name.startswith("text")}
             assert ends == {end for end, has in kinds.items() if has and end[5:-1] in loader._documents.layout.streams}
             assert float(batch.weight_NR[a:b].sum()) > 0
+
+
+def test_what_has_one_stream_alone_has_one_turn():
+    batches = list(
+        epoch_of(loader_for(three_kinds(), 'Alternate(Text(text), Delay(audio), spans="either")', missing="keep"))
+    )
+    markers = {}
+    for batch in batches:
+        for name, (a, b) in zip(batch.example_ids, itertools.pairwise(batch.bounds), strict=True):
+            cells = [VOCABULARY.name_of(i) for i in batch.ids_NR[a:b, 0].tolist()]
+            markers[name] = [cell for cell in cells if cell.startswith(("<to.", "<end."))]
+    assert len(markers) == 8
+    for name, found in markers.items():
+        kind = name.rstrip("0123456789")
+        if kind == "both":
+            assert [cell[1:3] for cell in found] == ["to", "to", "en"]
+            assert found[2][5:] == found[1][4:]
+        else:
+            assert found == [f"<to.{kind}>", f"<end.{kind}>"]
 
 
 def test_examples_that_lack_a_stream_are_refused_or_dropped_by_name():

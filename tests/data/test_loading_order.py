@@ -21,6 +21,7 @@ from hocket.vocab import Vocabulary, train_bpe
 CODEC = codec_of(levels=2)
 VOCABULARY = Vocabulary.build(train_bpe(["w0 w1 w2"], 256), {"audio": CODEC.codebook_sizes})
 SPANS = 'Alternate(text, Flatten(audio), spans="word", words=((1, 3), (1, 3)))'
+EITHER = 'Alternate(Text(text), Delay(audio), spans="either")'
 
 
 @cache
@@ -49,7 +50,7 @@ def same(one, two) -> bool:
 
 
 @pytest.mark.parametrize("kind", ["one", "joined", "weights", "temperature"])
-@pytest.mark.parametrize("expression", ["Delay(audio)", SPANS])
+@pytest.mark.parametrize("expression", ["Delay(audio)", SPANS, EITHER])
 def test_what_comes_next_after_a_restore_is_the_same_bit_for_bit(kind, expression):
     loader = loader_for(kind, expression)
     for consumed in (0, 3, 11):
@@ -73,7 +74,7 @@ def test_workers_change_nothing_and_the_state_is_of_what_was_consumed():
 
 
 @pytest.mark.parametrize("kind", ["one", "joined"])
-@pytest.mark.parametrize("expression", ["Delay(audio)", SPANS])
+@pytest.mark.parametrize("expression", ["Delay(audio)", SPANS, EITHER])
 def test_every_example_once_an_epoch_over_changes_of_world_size(kind, expression):
     seen, state, options = Counter(), {}, {"batch_steps": 128, "context": 128}
     alone, once = loader_for(kind, expression, **options), Counter()

@@ -23,6 +23,7 @@ EXPRESSIONS = [
     "Alternate(Stack(Parallel(audio), Delay(user)), Repeat(semantic, 5/2), ratio=(4, 1))",
     'Multispeaker(Delay(audio), Flatten(user), by="turn")',
     'Concat(Flatten(semantic), Alternate(text, Delay(audio), spans="turn"))',
+    'Alternate(Flatten(semantic), Delay(audio, [0, 2, ...]), Flatten(user, order="level"), spans="either")',
 ]
 PRESETS = layout_names()
 CASES = [*PRESETS, *EXPRESSIONS]

@@ -191,6 +191,39 @@ def test_each_unit_in_one_stream_drawn_by_the_seed():
     assert drawn == [grid_of(BY_WORD, BOTH, spans=UNITS, seed=seed)[0] for seed in range(20)]
 
 
+def test_each_stream_whole_in_an_order_drawn_by_the_seed():
+    either = "Alternate(text, Delay(semantic), spans='either')"
+    speech = "bos to.text t0x t1x t2x t3x t4x to.semantic s0x s1x s2x s3x s4x s5x end.semantic"
+    recognition = "bos to.semantic s0x s1x s2x s3x s4x s5x to.text t0x t1x t2x t3x t4x end.text"
+    drawn = [grid_of(either, BOTH, spans=UNITS, seed=seed)[0] for seed in range(40)]
+    assert set(drawn) == {speech, recognition}
+    assert 10 < drawn.count(speech) < 30
+    assert drawn == [grid_of(either, BOTH, spans=UNITS, seed=seed)[0] for seed in range(40)]
+    whole = {name: [0, n] for name, n in BOTH.items()}
+    assert drawn[:9] == [grid_of(either, BOTH, spans=whole, seed=seed)[0] for seed in range(9)]
+
+
+def test_a_stream_that_is_not_there_has_no_turn():
+    either = "Alternate(text, semantic, spans='either')"
+    for seed in range(4):
+        row = grid_of(either, {"text": 2, "semantic": 0}, spans={"text": [0, 2], "semantic": [0, 0]}, seed=seed)[0]
+        assert row == "bos to.text t0x t1x end.text"
+
+
+def test_any_order_of_three_streams_is_drawn():
+    layout = load_layout(
+        "Alternate(text, Flatten(semantic), Delay(audio), spans='either')", {"semantic": 1, "audio": 2}
+    )
+    lengths = {"text": 2, "semantic": 3, "audio": 4}
+    spans = {name: [0, n] for name, n in lengths.items()}
+    plans = [layout.plan(lengths, spans=spans, seed=seed) for seed in range(60)]
+    assert len({plan.source_TR.tobytes() for plan in plans}) == 6
+    steps = layout.count_steps(
+        {name: np.full(60, n) for name, n in lengths.items()}, spans=[spans] * 60, seeds=range(60)
+    )
+    assert steps.tolist() == [plan.n_steps for plan in plans]
+
+
 def test_spans_of_several_words_differ_by_seed_and_keep_their_limits():
     layout = load_layout("Alternate(text, semantic, spans='word', words=((2, 4), (1, 3)))", 1)
     edges = list(range(101))

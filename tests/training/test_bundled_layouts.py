@@ -21,7 +21,8 @@ PRESETS = {
 STAGES = [(preset, stage) for preset, stages in PRESETS.items() for stage in stages]
 DIA = "interleave.layout='Concat(Text(text), Delay(audio, [0, 8, 9, 10, 11, 12, 13, 14]))'"
 """The layout of `dia` is for 9 levels, one more than the bundled codec has."""
-FAST = [("spiritlm", None), ("soundstorm", None), ("moshi", None), ("hibiki", None), ("bark", "fine"), ("csm", None)]
+ONE_STAGE = ("spiritlm", "speech-text", "soundstorm", "moshi", "hibiki", "csm")
+FAST = [*((preset, None) for preset in ONE_STAGE), ("bark", "fine")]
 
 
 def train(folder: Path, preset: str, stage: str | None, *more: str):

@@ -1,6 +1,7 @@
 """What the examples of a mixture hold of the streams of a layout: frames of codes, tokens of text, words with times.
 
-    text           tokens of the text, from a mapped table; in a span layout those of the words, one word a unit
+    text           tokens of the text, from a mapped table; in a span layout those of the words, one word a unit (not
+                   where every stream is one turn, whole: spans="either" needs no times of words)
     aligned_text   the words on the clock of the stream that speaks them (Moshi), as long as it
     all others     codes of the corpus
 
@@ -48,6 +49,7 @@ class Contents:
         self.codes = [name for name in layout.streams if name not in (TEXT, ALIGNED_TEXT)]
         self._check_streams()
         self.parts = layout.span_nodes()[0].part_streams if layout.has_spans else ()
+        self.by_wholes = layout.has_spans and layout.span_nodes()[0].by_wholes
         self.frames = {name: mixture.frames(name).astype(np.int32) for name in self.codes}
         self._rates = {name: mixture.streams[name].frame_rate for name in self.codes}
         self._clocks = sorted(range(len(self.codes)), key=lambda i: self._rates[self.codes[i]])
@@ -55,9 +57,9 @@ class Contents:
         self._words: dict[str, list[WordTable]] = {}
         if TEXT in layout.streams:
             self._texts = [TokenTable.of(corpus, self._tokenizer) for corpus in mixture.corpora]
-        if ALIGNED_TEXT in layout.streams or TEXT in self.parts:
+        if ALIGNED_TEXT in layout.streams or self.moves_words:
             self.open_words()
-        elif self.parts:
+        elif self.parts and not self.by_wholes:
             for name in self.parts:
                 self._words[name] = [WordTable.of(corpus, None, name) for corpus in mixture.corpora]
 
@@ -65,6 +67,11 @@ class Contents:
     def spoken(self) -> str:
         """The stream whose words are meant."""
         return AUDIO if AUDIO in self.codes else self.codes[0]
+
+    @property
+    def moves_words(self) -> bool:
+        """Whether the layout puts the text into spans, word by word."""
+        return TEXT in self.parts and not self.by_wholes
 
     def open_words(self) -> None:
         """Encode the words that are spoken, or map what was encoded before."""
@@ -95,7 +102,7 @@ class Contents:
 
     def has_spoken_text(self, examples: np.ndarray) -> np.ndarray:
         """Which examples have their text as words that a span layout moves."""
-        return self.n_words(examples) > 0 if TEXT in self.parts else np.zeros(len(examples), bool)
+        return self.n_words(examples) > 0 if self.moves_words else np.zeros(len(examples), bool)
 
     def text_units(self, examples: np.ndarray, by_words: np.ndarray) -> np.ndarray:
         """Words of the examples whose text goes by words, tokens of the others: int64, 0 without text in the layout."""
@@ -150,6 +157,8 @@ class Contents:
 
     def n_units(self, segments: "Segments") -> np.ndarray:
         """Units of each segment that a span layout puts into one stream or another: int64 [S]."""
+        if self.by_wholes:
+            return np.ones(len(segments), np.int64)
         if TEXT in self.parts:
             return np.where(segments.by_words, segments.last - segments.first, 1).astype(np.int64)
         return np.array([len(next(iter(units.values()))) - 1 for units in self.spans(segments) or ()], np.int64)
@@ -195,8 +204,10 @@ class Contents:
         """For a span layout, the boundaries of units of each segment by stream."""
         if not self.parts:
             return None
-        bounds = self._word_units if TEXT in self.parts else self._turn_units
         lengths = self.lengths(segments)
+        if self.by_wholes:
+            return [{name: (0, int(lengths[name][i])) for name in self.parts} for i in range(len(segments))]
+        bounds = self._word_units if TEXT in self.parts else self._turn_units
         return [bounds(segments, i, {n: int(lengths[n][i]) for n in self.parts}) for i in range(len(segments))]
 
     def _word_units(self, segments: "Segments", i: int, lengths: dict[str, int]) -> Units:

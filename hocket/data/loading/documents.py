@@ -247,7 +247,7 @@ class Documents:
         """Examples without a stream, by stream: bool."""
         present, contents = self._contents.present, self._contents
         lacking = {name: ~has for name, has in present.items()}
-        if TEXT in contents.parts:
+        if contents.moves_words:
             timed = contents.has_spoken_text(np.arange(len(self.mixture)))
             spoken = present[TEXT] & np.logical_or.reduce([present[name] for name in contents.codes])
             lacking["word times"] = spoken & ~timed

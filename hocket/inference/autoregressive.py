@@ -19,7 +19,7 @@ from torch import Tensor
 
 from hocket.inference.item import Item
 from hocket.inference.request import Request
-from hocket.inference.sampling import Sampling
+from hocket.inference.sampling import Sampling, last_cells
 from hocket.model import Model
 from hocket.model.stepping import NOTHING, Pass
 
@@ -36,7 +36,7 @@ class Autoregressive:
     """
 
     def __init__(self, model: Model, requests: Sequence[Request], sampling: Sampling):
-        self.model, self._sampling = model, sampling
+        self.model, self._sampler = model, sampling.bind(model)
         self.items = [Item(model, request) for request in requests]
         most = max(item.most_steps for item in self.items)
         none = model.vocabulary.id("<none>")
@@ -124,9 +124,10 @@ class Autoregressive:
             rows = list(drawn.rows)
             logits_MPJ = self._without_banned(drawn, places, group, step)
             uniform_MPU = uniform_MRU[:, rows].to(logits_MPJ.device)
-            position_MP = self._sampling.choose(logits_MPJ.flatten(0, 1), uniform_MPU[..., 0].flatten())
-            position_MP = position_MP.view(len(group), len(rows))
-            log_probability_MP = logits_MPJ.log_softmax(-1).gather(-1, position_MP[..., None])[..., 0].cpu()
+            position_MP, log_probability_MP = self._sampler.choose(
+                drawn._replace(logits_BPJ=logits_MPJ), legal_R, uniform_MPU, self._recent(step, group, rows)
+            )
+            log_probability_MP = log_probability_MP.cpu()
             chosen_MP = drawn.ids_PJ.expand(len(group), -1, -1).gather(-1, position_MP[..., None])[..., 0].cpu()
             for p, row in enumerate(rows):
                 ids_BR[places, row] = torch.where(open_MR[:, row], chosen_MP[:, p], ids_BR[places, row])
@@ -135,6 +136,17 @@ class Autoregressive:
                     open_MR[:, row], log_probability_MP[:, p], logged_M
                 )
         self.grid_BTR[group, step] = ids_BR[places]
+
+    def _recent(self, step: int, group: Sequence[int], rows: Sequence[int]) -> Tensor | None:
+        """The last tokens of each row's stream and level: int64 `[M, P, W]`, where the settings look at them."""
+        if not self._sampler.window:
+            return None
+        recent = []
+        for b in group:
+            cells_PW = torch.from_numpy(last_cells(self.items[b].plan, step, rows, self._sampler.window))
+            tokens_PW = self.grid_BTR[b].flatten()[cells_PW.clamp_min(0)]
+            recent.append(torch.where(cells_PW < 0, -1, tokens_PW))
+        return torch.stack(recent).to(self.model.device)
 
     def _without_banned(self, drawn: Pass, places: list[int], group: Sequence[int], step: int) -> Tensor:
         logits_MPJ = drawn.logits_BPJ if places == list(range(len(drawn.logits_BPJ))) else drawn.logits_BPJ[places]

@@ -70,6 +70,16 @@ class Stage:
         fixed = self.layout.find_levels(self.given)
         return tuple(n for n, k in self.layout.streams.items() if any((n, level) not in fixed for level in range(k)))
 
+    @property
+    def predicted_levels(self) -> tuple[tuple[str, int], ...]:
+        """Stream and level of all that the stage's model writes, stream after stream, lowest level first."""
+        fixed, levels = self.layout.find_levels(self.given), self.layout.streams.items()
+        return tuple((name, k) for name, n_levels in levels for k in range(n_levels) if (name, k) not in fixed)
+
+    def block(self, stream: str, level: int) -> str:
+        """The block that the codes of a level are of."""
+        return self.layout.legal_sets[self.layout.legal_cells.index((stream, level))][0]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scheme:

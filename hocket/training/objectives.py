@@ -180,18 +180,11 @@ def predicted_levels(stage: Stage, vocabulary: Vocabulary, weights: LossWeights 
             f'{stage.layout} goes by spans, so where a code stands tells what it is: objective "{stage.objective}" '
             "needs a layout without spans"
         )
-    given, rules = stage.layout.find_levels(stage.given), weights or LossWeights()
+    rules = weights or LossWeights()
     return tuple(
-        Level(name, k, vocabulary.id(f"<mask.{_block(stage, name, k)}>"), rules.of(name, k) > 0)
-        for name, n_levels in stage.layout.streams.items()
-        for k in range(n_levels)
-        if (name, k) not in given
+        Level(name, k, vocabulary.id(f"<mask.{stage.block(name, k)}>"), rules.of(name, k) > 0)
+        for name, k in stage.predicted_levels
     )
-
-
-def _block(stage: Stage, stream: str, level: int) -> str:
-    """The block that the codes of a level are of."""
-    return stage.layout.legal_sets[stage.layout.legal_cells.index((stream, level))][0]
 
 
 def build_objective(stage: Stage, vocabulary: Vocabulary, training: TrainingGroup, *, learning: bool) -> Objective:

@@ -16,6 +16,7 @@ from hocket.model import Model, ModelConfig, load_model
 from hocket.training.objectives import Masking, Objective, predicted_levels
 from hocket.vocab import Vocabulary, train_bpe
 from tests.conftest import CODES, LEVELS, TINY
+from tests.model.in_place_batches import hidden_batch
 
 LAYOUTS = [
     "Parallel(audio)",
@@ -42,17 +43,7 @@ class Made:
         return {name: rng.integers(0, sizes[name], (lengths[name], k)) for name, k in levels.items()}
 
     def batch(self, documents: list[dict[str, np.ndarray]], seeds: list[int]) -> Batch:
-        stage = self.model.stage
-        lengths = {name: [len(codes[name]) for codes in documents] for name in stage.layout.streams}
-        plan = stage.layout.batch(lengths, ended=stage.ended, given=stage.given)
-        packed = {name: np.concatenate([codes[name] for codes in documents]) for name in lengths}
-        legal = torch.from_numpy(plan.legal_TR.astype(np.int64))
-        ids, bounds = (
-            torch.from_numpy(plan.interleave(packed, self.model.vocabulary)),
-            torch.from_numpy(plan.cu_seqlens),
-        )
-        names = [str(seed) for seed in seeds]
-        return self.objective(Batch(ids, legal, (legal > 0).float(), bounds, names, 0), plan, seeds)
+        return hidden_batch(self.model, documents, seeds, self.objective)
 
 
 @pytest.fixture

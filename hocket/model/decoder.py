@@ -147,7 +147,8 @@ class TransformerBlock(nn.Module):
         return x_ND + self.dropout(self._feed_forward(x_ND))
 
     def step(self, x_BTD: Tensor, rotation: tuple[Tensor, Tensor], cache: KeyValueCache, layer: int) -> Tensor:
-        q_BHTC, k_BGTC, v_BGTC = (x.transpose(1, 2) for x in self._heads(x_BTD, rotation))
+        heads = self._heads(x_BTD, rotation)
+        q_BHTC, k_BGTC, v_BGTC = (x.transpose(1, 2) for x in (*map(beside, heads[:2]), heads[2]))
         past, new = cache.length, x_BTD.shape[1]
         k_BGSC, v_BGSC = cache.write(layer, k_BGTC, v_BGTC)
         mask_TS, window = None, self.config.window
@@ -179,6 +180,11 @@ def rotary(positions_T: Tensor, config: ModelConfig, dtype: torch.dtype) -> tupl
     angles = positions_T[:, None].float() * frequencies
     angles_T1C = torch.cat([angles, angles], dim=-1)[:, None]
     return angles_T1C.cos().to(dtype), angles_T1C.sin().to(dtype)
+
+
+def beside(x: Tensor) -> Tensor:
+    """Heads in the order of the cache: the two parts of a pair (c, c + C/2) are neighbours."""
+    return x.unflatten(-1, (2, -1)).transpose(-1, -2).flatten(-2)
 
 
 def _stretch(frequencies: Tensor, scaling: Sequence[float]) -> Tensor:

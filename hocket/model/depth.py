@@ -107,7 +107,9 @@ class DepthHead(nn.Module):
         self._inputs = CompactIds(vocabulary.ranges(rows.beside), first=1)  # 0 is filler
         later = [self.legal_sets[index].ranges for index in rows.later_legal]
         self._outputs = CompactIds(_union(later))
-        self._ranges = [self._outputs.compact(s.ranges) if i in rows.later_legal else () for i, s in self._numbered()]
+        self.set_ranges = [
+            self._outputs.compact(s.ranges) if i in rows.later_legal else () for i, s in self._numbered()
+        ]
         c, n_sets = self.config, len(rows.rows) if config.depth_weights == "rows" else 0
         self.embedding = nn.Embedding(self._inputs.size, config.dim, padding_idx=0)
         self.projection = _linear(config.dim, c.dim, False, n_sets)
@@ -159,7 +161,7 @@ class DepthHead(nn.Module):
             self.output_V[ids_NR[chosen_M][:, later]].reshape(-1, 1),
             legal_NQ[chosen_M].reshape(-1, 1),
             weight_NQ[chosen_M].reshape(-1, 1),
-            self._ranges,
+            self.set_ranges,
             z_loss=self.z_loss,
         )
         return LossParts(loss.total * scale, weight_NQ.sum(), self._by_block(loss.ce_S * scale, loss.count_S * scale))
@@ -192,7 +194,7 @@ class DepthHead(nn.Module):
     def _by_block(self, nats_S: Tensor, count_S: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         found: dict[str, tuple[Tensor, Tensor]] = {}
         for index, legal in self._numbered():
-            if self._ranges[index]:
+            if self.set_ranges[index]:
                 nats, count = found.get(legal.block, (0.0, 0.0))
                 found[legal.block] = (nats + nats_S[index], count + count_S[index])
         return found
@@ -220,7 +222,7 @@ class DepthHead(nn.Module):
 
     def logits(self, h_CE: Tensor, index: int) -> Tensor:
         """Logits `[C, J]` over the ids of legal set `index`, in float32."""
-        parts = [F.linear(h_CE, self.weight[a:b]) for a, b in self._ranges[index]]
+        parts = [F.linear(h_CE, self.weight[a:b]) for a, b in self.set_ranges[index]]
         return torch.cat(parts, dim=-1).float()
 
     def _advance(self, input_B1D: Tensor, cache: KeyValueCache) -> Tensor:

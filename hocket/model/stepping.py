@@ -5,21 +5,33 @@
 With a parallel head all rows of a step come in one pass. With a depth head the first predicted row comes from the
 trunk, and each later one once the cells of the rows before it are written.
 
-Shapes: B batch, T steps, R rows, P rows of a pass, J legal ids (of the row that has most), D width.
+Prompts are read by `Decoder.step`, single steps by prepared weights (`step_blocks.py`, `products.py`): a second copy of
+them in an order that is read faster, as long as that is at most `MOST_PREPARED` bytes. Larger models are read as they
+lie.
+
+Shapes: B batch, T steps, R rows, P rows of a pass, J legal ids (of the row that has most), D width, U numbers of a
+draw, W last tokens.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from hocket.model.heads import LegalSet
+from hocket.model.products import is_bag
+from hocket.model.set_products import NOTHING, SetProducts, stack_rows
+from hocket.model.steps import StepDepth, StepTrunk
 
 if TYPE_CHECKING:
     from hocket.model.model import Model
 
-NOTHING = float("-inf")
+MOST_PREPARED = 2**31
+"""Bytes of weights that are copied into a faster order."""
+
+
+__all__ = ["NOTHING", "Chooser", "Pass", "Stepper"]
 
 
 class Pass(NamedTuple):
@@ -30,28 +42,52 @@ class Pass(NamedTuple):
     ids_PJ: Tensor  # int64, the id of each logit; `<none>` where there is none
 
 
+class Chooser(Protocol):
+    """Draws a position for each row of a pass, and says how probable it was."""
+
+    def choose(
+        self, pass_: Pass, legal_R: Sequence[int], uniform_BPU: Tensor, recent_BPW: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]: ...
+
+
 class Stepper:
     """Reads steps of a batch of documents, and predicts the next one.
 
     Args:
-        model: a causal one.
+        model: a causal one; its weights are to stay as they are while it is stepped.
         batch: B, documents that go in lockstep.
         max_steps: T, the most steps that will be read.
     """
 
     def __init__(self, model: "Model", batch: int, max_steps: int):
         self._model = model
-        self._cache = model.decoder.new_cache(batch, max_steps)
-        self._hidden_BD = torch.zeros(0)
+        self._none = model.vocabulary.id("<none>")
+        self._ids_PJ: dict[tuple[int, ...], Tensor] = {}
+        self._in_bags = is_bag(model.head.weight, batch)
+        weights = sum(p.numel() * p.element_size() for p in model.parameters())
+        with _lasting():
+            self._cache = model.decoder.new_cache(batch, max_steps)
+            self._hidden_BD = torch.zeros(0)
+            self._fast = Prepared(model, batch, max_steps) if weights <= MOST_PREPARED else None
 
     @property
     def length(self) -> int:
         """Steps that were read."""
         return self._cache.length
 
+    @property
+    def max_steps(self) -> int:
+        """The most steps that can be read."""
+        return self._cache.max_steps
+
+    @torch.no_grad()
     def feed(self, ids_BTR: Tensor) -> None:
         """Reads the next T steps, on any device."""
-        self._hidden_BD = self._model.decoder.step(ids_BTR.to(self._model.device), self._cache)[:, -1]
+        ids_BTR = ids_BTR.to(self._model.device)
+        if self._fast and ids_BTR.shape[1] == 1:
+            self._hidden_BD = self._fast.trunk(ids_BTR[:, 0], self._cache)
+        else:
+            self._hidden_BD = self._model.decoder.step(ids_BTR, self._cache)[:, -1]
 
     def passes(self, legal_R: Sequence[int], ids_BR: Tensor) -> Iterator[Pass]:
         """The distributions of the next step, as far as rows are drawn.
@@ -61,36 +97,156 @@ class Stepper:
             ids_BR: the cells of the step; with a depth head, those of the rows before a pass are read when it is asked
                 for.
         """
-        drawn = [row for row, legal in enumerate(legal_R) if legal]
+        drawn = tuple([row for row, legal in enumerate(legal_R) if legal])
         if not drawn:
             return
-        head, depth = self._model.head, self._model.depth
+        depth = self._model.depth
         if depth is None:
-            yield self._pass(drawn, [head.logits(self._hidden_BD, legal_R[row]) for row in drawn], legal_R)
+            yield self._pass(drawn, legal_R, self._led(tuple([legal_R[row] for row in drawn])))
             return
         first = depth.rows[0]
         if first in drawn:
-            yield self._pass([first], [head.logits(self._hidden_BD, legal_R[first])], legal_R)
-        if drawn[-1] == first:
-            return
-        for row, h_BE in depth.in_turn(self._hidden_BD, ids_BR):
-            if legal_R[row]:
-                yield self._pass([row], [depth.logits(h_BE, legal_R[row])], legal_R)
+            yield self._pass((first,), legal_R, self._led((legal_R[first],)))
+        if drawn[-1] > first:
+            in_turn = self._fast_depth if self._fast else self._plain_depth
+            yield from in_turn(drawn, legal_R, ids_BR)
+
+    @torch.no_grad()
+    def step(
+        self,
+        ids_BR: Tensor,
+        open_BR: Tensor,
+        legal_R: Sequence[int],
+        uniform_BRU: Tensor,
+        sampler: Chooser,
+        recent_BRW: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Draws the open cells of the next step; the others stay as they are, and a depth head sees them.
+
+        Args:
+            ids_BR: what is known of the step, on any device; not changed.
+            open_BR: which cells are drawn.
+            legal_R: the legal set of each row, 0 where nothing is drawn.
+            uniform_BRU: numbers in [0, 1) of each cell.
+            recent_BRW: last tokens of each row's stream and level, where the sampler looks at them.
+
+        Returns:
+            The step's ids `[B, R]`, and log-probabilities `[B, R]` of those that were drawn, nan elsewhere; on the
+            model's device. Nothing waits for it.
+        """
+        device = self._model.device
+        ids_BR, open_BR, uniform_BRU = ids_BR.to(device, copy=True), open_BR.to(device), uniform_BRU.to(device)
+        log_p_BR = torch.full(ids_BR.shape, torch.nan, device=device)
+        for pass_ in self.passes(legal_R, ids_BR):
+            rows = span(pass_.rows)
+            recent_BPW = None if recent_BRW is None else recent_BRW[:, rows].to(device)
+            position_BP, drawn_BP = sampler.choose(pass_, legal_R, uniform_BRU[:, rows], recent_BPW)
+            chosen_BP = pass_.ids_PJ.gather(1, position_BP.T).T
+            ids_BR[:, rows] = torch.where(open_BR[:, rows], chosen_BP, ids_BR[:, rows])
+            log_p_BR[:, rows] = drawn_BP.to(log_p_BR.dtype)
+        return ids_BR, log_p_BR.masked_fill_(~open_BR, torch.nan)
+
+    @torch.no_grad()
+    def select(self, indices_B: Tensor) -> None:
+        """Goes on with these entries of the batch, in this order; one may occur several times."""
+        batch = len(indices_B)
+        with _lasting():
+            self._cache = self._cache.select(indices_B)
+            self._hidden_BD = self._hidden_BD[indices_B.to(self._hidden_BD.device)]
+            in_bags = is_bag(self._model.head.weight, batch)
+            if self._fast and in_bags != self._in_bags:
+                self._fast = Prepared(self._model, batch, self.max_steps)
+            elif self._fast:
+                self._fast.resize(batch)
+            self._in_bags = in_bags
+
+    @torch.no_grad()
+    def _led(self, sets: tuple[int, ...]) -> Tensor:
+        """Logits `[B, P, J]` of rows that are predicted from the trunk's state."""
+        if self._fast:
+            return self._fast.logits(self._hidden_BD, sets)
+        return stack_rows([self._model.head.logits(self._hidden_BD, legal) for legal in sets])
+
+    def _fast_depth(self, drawn: Sequence[int], legal_R: Sequence[int], ids_BR: Tensor) -> Iterator[Pass]:
+        assert self._fast is not None
+        assert self._fast.depth is not None
+        depth, device = self._fast.depth, self._model.device
+        rows = depth.rows
+        with torch.no_grad():
+            depth.start(self._hidden_BD)
+        for position, row in enumerate(rows[1:], start=1):
+            with torch.no_grad():
+                depth(ids_BR[:, rows[position - 1]].to(device), position)
+                logits_B1J = depth.logits(legal_R[row]) if legal_R[row] else None
+            if logits_B1J is not None:
+                yield self._pass((row,), legal_R, logits_B1J)
             if row == drawn[-1]:
                 return
 
-    def _pass(self, rows: Sequence[int], logits: Sequence[Tensor], legal_R: Sequence[int]) -> Pass:
-        sets: list[LegalSet] = [self._model.head.legal_sets[legal_R[row]] for row in rows]
-        most = max(legal.size for legal in sets)
-        none = self._model.vocabulary.id("<none>")
-        logits_BPJ = torch.full((len(logits[0]), len(rows), most), NOTHING, device=logits[0].device)
-        ids_PJ = torch.full((len(rows), most), none, device=logits[0].device)
-        for p, (legal, logits_BJ) in enumerate(zip(sets, logits, strict=True)):
-            logits_BPJ[:, p, : legal.size] = logits_BJ
-            ids_PJ[p, : legal.size] = legal.ids(torch.arange(legal.size, device=ids_PJ.device))
-        return Pass(tuple(rows), logits_BPJ, ids_PJ)
+    def _plain_depth(self, drawn: Sequence[int], legal_R: Sequence[int], ids_BR: Tensor) -> Iterator[Pass]:
+        depth = self._model.depth
+        assert depth is not None
+        in_turn = depth.in_turn(self._hidden_BD, ids_BR)
+        for _ in depth.rows[1:]:
+            with torch.no_grad():
+                row, h_BE = next(in_turn)
+                logits_B1J = depth.logits(h_BE, legal_R[row])[:, None] if legal_R[row] else None
+            if logits_B1J is not None:
+                yield self._pass((row,), legal_R, logits_B1J)
+            if row == drawn[-1]:
+                return
 
-    def select(self, indices_B: Tensor) -> None:
-        """Goes on with these entries of the batch, in this order; one may occur several times."""
-        self._cache = self._cache.select(indices_B)
-        self._hidden_BD = self._hidden_BD[indices_B.to(self._hidden_BD.device)]
+    def _pass(self, rows: tuple[int, ...], legal_R: Sequence[int], logits_BPJ: Tensor) -> Pass:
+        sets = tuple([legal_R[row] for row in rows])
+        if sets not in self._ids_PJ:
+            with _lasting():
+                self._ids_PJ[sets] = self._legal_ids(sets).to(self._model.device)
+        return Pass(rows, logits_BPJ, self._ids_PJ[sets])
+
+    def _legal_ids(self, sets: Sequence[int]) -> Tensor:
+        legal = [self._model.head.legal_sets[index] for index in sets]
+        ids_PJ = torch.full((len(sets), max(one.size for one in legal)), self._none)
+        for ids_J, one in zip(ids_PJ, legal, strict=True):
+            ids_J[: one.size] = one.ids(torch.arange(one.size))
+        return ids_PJ
+
+
+class Prepared:
+    """The weights of a model in a faster order, and what steps with them; a copy of the weights' size."""
+
+    def __init__(self, model: "Model", batch: int, max_steps: int):
+        self.trunk = StepTrunk(model.decoder, batch, max_steps)
+        self.depth = None if model.depth is None else StepDepth(model.depth, batch)
+        later = [] if self.depth is None else self.depth.legal_sets
+        fixed = model.layout.find_levels(model.given)
+        led = [
+            index
+            for index, (cell, legal) in enumerate(zip(model.layout.legal_cells, model.head.legal_sets, strict=True))
+            if legal.ranges and index not in later and cell not in fixed
+        ]
+        weight_VD = model.head.weight.detach()
+        self._places = {index: s for s, index in enumerate(led)}
+        ranges = [model.head.legal_sets[index].ranges for index in led]
+        self._logits = SetProducts([torch.cat([weight_VD[a:b] for a, b in pairs]) for pairs in ranges], batch)
+
+    def logits(self, hidden_BD: Tensor, sets: tuple[int, ...]) -> Tensor:
+        """Logits `[B, P, J]` of legal sets from the trunk's states."""
+        return self._logits(hidden_BD, tuple([self._places[legal] for legal in sets]))
+
+    def resize(self, batch: int) -> None:
+        """Other buffers, for another number of documents."""
+        self.trunk.resize(batch)
+        if self.depth is not None:
+            self.depth.resize(batch)
+
+
+def span(rows: tuple[int, ...]) -> slice | list[int]:
+    """Rows as a slice, where they lie side by side."""
+    return slice(rows[0], rows[-1] + 1) if rows[-1] - rows[0] == len(rows) - 1 else list(rows)
+
+
+@contextmanager
+def _lasting() -> Iterator[None]:
+    """Makes tensors that can be written to in inference mode and outside of it."""
+    with torch.inference_mode(mode=False), torch.no_grad():
+        yield

@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hocket.inference.item import Item
+from hocket.inference.guidance import Guidance, combine, double, dropped_cells
+from hocket.inference.item import DRAWS, Item
 from hocket.inference.request import Request
-from hocket.inference.sampling import Sampling, last_cells
+from hocket.inference.sampling import Sampler, Sampling, last_cells
 from hocket.model import Model
 from hocket.model.stepping import NOTHING, Pass
 
@@ -30,13 +31,14 @@ class Autoregressive:
     Args:
         requests: one for each document.
         sampling: how cells are drawn.
+        guidance: how much more the conditions count than the model alone would let them.
 
     Raises:
-        InputError: as `Item`.
+        InputError: as `Item`; guidance of a model that is given nothing; settings of rows that the layout lacks.
     """
 
-    def __init__(self, model: Model, requests: Sequence[Request], sampling: Sampling):
-        self.model, self._sampler = model, sampling.bind(model)
+    def __init__(self, model: Model, requests: Sequence[Request], sampling: Sampling, guidance: Guidance | None = None):
+        self.model = model
         self.items = [Item(model, request) for request in requests]
         most = max(item.most_steps for item in self.items)
         none = model.vocabulary.id("<none>")
@@ -45,8 +47,11 @@ class Autoregressive:
         self.log_probability_BTR = torch.full(self.grid_BTR.shape, torch.nan)
         for b, item in enumerate(self.items):
             self._lay_out(b, item, 0)
+        self._guidance = guidance if guidance and not guidance.is_off else None
+        self._conditions = self._guidance.conditions(model.stage) if self._guidance else ()
+        self._choose = Choice(sampling.bind(model))
         self._alive = list(range(len(self.items)))  # items in the stepper's batch, in its order
-        self._stepper = model.stepper(len(self.items), most)
+        self._stepper = model.stepper(len(self.items) * (2 if self._guidance else 1), most)
         self.step = min(item.first_open_step for item in self.items)
         """Steps before this one are complete."""
 
@@ -59,14 +64,14 @@ class Autoregressive:
     def run(self) -> Iterator[int]:
         """Goes through the steps; after each, yields how many are complete."""
         if self.step < self.n_steps:
-            self._stepper.feed(self.grid_BTR[:, : self.step])
+            self._feed(0)
         while self.step < self.n_steps:
             self._make(self.step)
             self.step += 1
             yield self.step
             self._drop_finished()
             if self.step < self.n_steps:
-                self._stepper.feed(self.grid_BTR[self._alive, self.step - 1 : self.step])
+                self._feed(self.step - 1)
 
     def grid(self, item: int) -> np.ndarray:
         """The whole grid of an item that is done: int64 `[T, R]`."""
@@ -78,12 +83,27 @@ class Autoregressive:
 
     # --- one step ---------------------------------------------------------------------------------------------------
 
+    def _feed(self, first: int) -> None:
+        """Reads the steps from `first` up to the one that is to be made."""
+        ids_BTR = self.grid_BTR[self._alive, first : self.step]
+        if self._guidance:
+            dropped = [self._dropped(self.items[b], first) for b in self._alive]
+            ids_BTR = double(ids_BTR, torch.stack(dropped), self.model.vocabulary.id("<null>"))
+        self._stepper.feed(ids_BTR)
+
+    def _dropped(self, item: Item, first: int) -> Tensor:
+        """The cells of conditions, of the steps from `first` up to the one that is to be made: bool `[T, R]`."""
+        dropped_TR = torch.zeros(self.step - first, self.model.layout.n_rows, dtype=torch.bool)
+        found_TR = torch.from_numpy(dropped_cells(item.plan, self._conditions)[first : self.step])
+        dropped_TR[: len(found_TR)] = found_TR
+        return dropped_TR
+
     def _make(self, step: int) -> None:
         """Draws the open cells of a step; once more those that stay open beside an end."""
         self._show_copies(step)
-        for group, legal_R in self._groups(step):
-            self._draw(step, group, legal_R)
-        changed = [b for b in self._alive if self.items[b].follow(step, self.grid_BTR[b, step].tolist())]
+        self._draw(step, self._alive)
+        ending = [b for b in self._alive if step in self.items[b].cells.ends]
+        changed = [b for b in ending if self.items[b].follow(step, self.grid_BTR[b, step].tolist())]
         for b in changed:
             before_R = self.grid_BTR[b, step].clone()
             self._lay_out(b, self.items[b], step)
@@ -91,15 +111,37 @@ class Autoregressive:
             self.grid_BTR[b, step, keep_R] = before_R[keep_R]
             self.log_probability_BTR[b, step, self.grid_BTR[b, step] != before_R] = torch.nan
         if changed and self.model.depth is not None:
-            again = [b for b in changed if any(self.items[b].cells.legal_TR[step])]
-            for group, legal_R in self._groups(step, again):
-                self._draw(step, group, legal_R)
+            self._draw(step, changed)
         self._show_copies(step)
 
-    def _groups(self, step: int, items: Sequence[int] | None = None) -> Iterator[tuple[list[int], tuple[int, ...]]]:
+    def _draw(self, step: int, items: Sequence[int]) -> None:
+        """Draws the open cells of some items; with a depth head row after row, each seeing those before."""
+        for members, legal_R in self._groups(step, items):
+            shape = (len(self._alive), self.model.layout.n_rows)
+            open_BR = torch.zeros(shape, dtype=torch.bool)
+            uniform_BRU = torch.zeros(*shape, DRAWS)
+            for place, b in enumerate(self._alive):
+                if b in members:
+                    open_BR[place] = self.items[b].cells.open_TR[step]
+                    uniform_BRU[place] = self.items[b].uniform(step)
+            ids_BR, recent_BRW = self.grid_BTR[self._alive, step], self._recent(step)
+            self._choose.banned = [self.items[b].banned(step) for b in self._alive]
+            if self._guidance:
+                self._choose.scale = self._guidance.at(step / self.n_steps)
+                ids_BR, open_BR = ids_BR.repeat(2, 1), open_BR.repeat(2, 1)
+            ids_BR, log_probability_BR = self._stepper.step(
+                ids_BR, open_BR, legal_R, uniform_BRU, self._choose, recent_BRW
+            )
+            places = [self._alive.index(b) for b in members]
+            open_MR = open_BR[places]
+            self.grid_BTR[members, step] = ids_BR.cpu()[places]
+            before_MR = self.log_probability_BTR[members, step]
+            self.log_probability_BTR[members, step] = torch.where(open_MR, log_probability_BR.cpu()[places], before_MR)
+
+    def _groups(self, step: int, items: Sequence[int]) -> Iterator[tuple[list[int], tuple[int, ...]]]:
         """Items that can be drawn together, as no row of theirs has two legal sets; the legal set of each row."""
         groups: list[tuple[list[int], list[int]]] = []
-        for b in self._alive if items is None else items:
+        for b in items:
             item = self.items[b]
             legal_R = item.cells.legal_TR[step] if step < item.n_steps else ()
             if not any(legal_R):
@@ -114,46 +156,20 @@ class Autoregressive:
         for members, union_R in groups:
             yield members, tuple(union_R)
 
-    def _draw(self, step: int, group: Sequence[int], legal_R: tuple[int, ...]) -> None:
-        """Draws the open cells of some items; with a depth head row after row, each seeing those before."""
-        places = [self._alive.index(b) for b in group]
-        ids_BR = self.grid_BTR[self._alive, step]
-        uniform_MRU = torch.stack([self.items[b].uniform(step) for b in group])
-        open_MR = torch.stack([self.items[b].cells.open_TR[step] for b in group])
-        for drawn in self._stepper.passes(legal_R, ids_BR):
-            rows = list(drawn.rows)
-            logits_MPJ = self._without_banned(drawn, places, group, step)
-            uniform_MPU = uniform_MRU[:, rows].to(logits_MPJ.device)
-            position_MP, log_probability_MP = self._sampler.choose(
-                drawn._replace(logits_BPJ=logits_MPJ), legal_R, uniform_MPU, self._recent(step, group, rows)
-            )
-            log_probability_MP = log_probability_MP.cpu()
-            chosen_MP = drawn.ids_PJ.expand(len(group), -1, -1).gather(-1, position_MP[..., None])[..., 0].cpu()
-            for p, row in enumerate(rows):
-                ids_BR[places, row] = torch.where(open_MR[:, row], chosen_MP[:, p], ids_BR[places, row])
-                logged_M = self.log_probability_BTR[group, step, row]
-                self.log_probability_BTR[group, step, row] = torch.where(
-                    open_MR[:, row], log_probability_MP[:, p], logged_M
-                )
-        self.grid_BTR[group, step] = ids_BR[places]
-
-    def _recent(self, step: int, group: Sequence[int], rows: Sequence[int]) -> Tensor | None:
-        """The last tokens of each row's stream and level: int64 `[M, P, W]`, where the settings look at them."""
-        if not self._sampler.window:
+    def _recent(self, step: int) -> Tensor | None:
+        """The last tokens of each row's stream and level: int64 `[B, R, W]`, where the settings look at them."""
+        window = self._choose.sampler.window
+        if not window:
             return None
-        recent = []
-        for b in group:
-            cells_PW = torch.from_numpy(last_cells(self.items[b].plan, step, rows, self._sampler.window))
-            tokens_PW = self.grid_BTR[b].flatten()[cells_PW.clamp_min(0)]
-            recent.append(torch.where(cells_PW < 0, -1, tokens_PW))
-        return torch.stack(recent).to(self.model.device)
-
-    def _without_banned(self, drawn: Pass, places: list[int], group: Sequence[int], step: int) -> Tensor:
-        logits_MPJ = drawn.logits_BPJ if places == list(range(len(drawn.logits_BPJ))) else drawn.logits_BPJ[places]
-        for m, b in enumerate(group):
-            for token in self.items[b].banned(step):
-                logits_MPJ[m] = logits_MPJ[m].masked_fill(drawn.ids_PJ == token, NOTHING)
-        return logits_MPJ
+        rows, recent = range(self.model.layout.n_rows), []
+        for b in self._alive:
+            item = self.items[b]
+            cells_RW = torch.full((len(rows), window), -1)
+            if step < item.n_steps:
+                cells_RW = torch.from_numpy(last_cells(item.plan, step, rows, window))
+            tokens_RW = self.grid_BTR[b].flatten()[cells_RW.clamp_min(0)]
+            recent.append(torch.where(cells_RW < 0, -1, tokens_RW))
+        return torch.stack(recent)
 
     def _show_copies(self, step: int) -> None:
         """Fills the cells of a step that show again what was drawn."""
@@ -169,5 +185,40 @@ class Autoregressive:
     def _drop_finished(self) -> None:
         going = [place for place, b in enumerate(self._alive) if self.items[b].n_steps > self.step]
         if going and 2 * len(going) <= len(self._alive):
-            self._stepper.select(torch.tensor(going))
+            chosen = torch.tensor(going)
+            self._stepper.select(torch.cat([chosen, chosen + len(self._alive)]) if self._guidance else chosen)
             self._alive = [self._alive[place] for place in going]
+
+
+class Choice:
+    """A sampler that also heeds what a document cannot take, and conditions that count more.
+
+    With guidance a pass is of 2B documents: with the conditions, then without.
+    """
+
+    def __init__(self, sampler: Sampler):
+        self.sampler = sampler
+        self.banned: Sequence[Sequence[int]] = ()
+        """By document, ids that are never drawn in this step."""
+        self.scale: float | None = None
+        """How much more the conditions count in this step; None where there is no second half."""
+
+    def choose(
+        self, pass_: Pass, legal_R: Sequence[int], uniform_BPU: Tensor, recent_BPW: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As `Sampler.choose`; both halves of a guided batch take the same."""
+        if self.scale is not None:
+            pass_ = combine(pass_, self.scale)
+        if any(self.banned):
+            pass_ = pass_._replace(logits_BPJ=self._without_banned(pass_))
+        position_BP, log_probability_BP = self.sampler.choose(pass_, legal_R, uniform_BPU, recent_BPW)
+        if self.scale is not None:
+            return position_BP.repeat(2, 1), log_probability_BP.repeat(2, 1)
+        return position_BP, log_probability_BP
+
+    def _without_banned(self, pass_: Pass) -> Tensor:
+        logits_BPJ = pass_.logits_BPJ.clone()
+        for logits_PJ, banned in zip(logits_BPJ, self.banned, strict=True):
+            for token in banned:
+                logits_PJ.masked_fill_(pass_.ids_PJ == token, NOTHING)
+        return logits_BPJ

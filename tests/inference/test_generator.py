@@ -87,18 +87,12 @@ class RuleStepper(Stepper):
         self._ends = torch.tensor([model.vocabulary.id(f"<end.{name}>") for name in model.layout.streams])
 
     def passes(self, legal_R, ids_BR):
-        head, depth = self._model.head, self._model.depth
-        drawn = [row for row, legal in enumerate(legal_R) if legal]
-        for rows in [drawn] if depth is None else [[row] for row in drawn]:
-            logits = []
-            for row in rows:
-                legal = head.legal_sets[legal_R[row]]
-                position = legal.position(self._wanted_TR[self.length, row])
-                beside_end = torch.isin(self._wanted_TR[self.length], self._ends).any()
-                assert position >= 0 or beside_end, "a cell was asked for what the plan does not put there"
-                position = position.clamp_min(0)
-                logits.append(torch.nn.functional.one_hot(position, legal.size)[None].float() * 50)
-            yield self._pass(rows, logits, legal_R)
+        for pass_ in super().passes(legal_R, ids_BR):
+            wanted_P1 = self._wanted_TR[self.length, list(pass_.rows), None]
+            is_wanted_PJ = pass_.ids_PJ == wanted_P1
+            beside_end = torch.isin(self._wanted_TR[self.length], self._ends).any()
+            assert is_wanted_PJ.any(dim=1).all() or beside_end, "a cell was asked for what the plan does not put there"
+            yield pass_._replace(logits_BPJ=torch.where(is_wanted_PJ, 50.0, pass_.logits_BPJ.clamp_max(0)))
 
 
 @pytest.mark.parametrize("expression", ALL_LAYOUTS)

@@ -28,10 +28,13 @@ from torch import Tensor
 from hocket.codec import Codes, read_audio
 from hocket.errors import InputError, did_you_mean
 from hocket.inference.autoregressive import Autoregressive
+from hocket.inference.guidance import Guidance
+from hocket.inference.in_place import InPlaceSampler
 from hocket.inference.item import given_levels
+from hocket.inference.masking import MaskSampling
 from hocket.inference.request import Generation, Progress, Request
 from hocket.inference.sampling import Sampling
-from hocket.interleave import Alternate
+from hocket.interleave import Alternate, Repeat
 from hocket.model import Model
 from hocket.vocab import ALIGNED_TEXT, TEXT
 
@@ -151,26 +154,59 @@ class Generator:
         requests: Sequence[Request],
         sampling: Sampling | None = None,
         on_step: Progress | None = None,
+        *,
+        guidance: Guidance | None = None,
+        masks: MaskSampling | None = None,
     ) -> list[Generation]:
-        """Generates several items together; each comes out as it would alone."""
+        """Generates several items together; each comes out as it would alone.
+
+        Args:
+            sampling: how codes are drawn.
+            on_step: told how many of the steps, or passes, are done.
+            guidance: of models that go step by step, how much more the conditions count.
+            masks: of models that predict in place, in how many passes and which codes first; it has their guidance.
+
+        Raises:
+            InputError: guidance or masks are not of this kind of model.
+        """
         began = time.perf_counter()
-        made = self._run(requests, sampling or Sampling(), on_step)
+        self._check_kind(guidance, masks)
+        if self.model.stage.in_place:
+            made = self._fill(requests, sampling, masks, on_step)
+        else:
+            made = self._run(requests, sampling or Sampling(), guidance, on_step)
         finished = [self.finish(request, item) for request, item in zip(requests, made, strict=True)]
         for generation in finished:
             generation.wall_seconds = time.perf_counter() - began
         return finished
 
-    def _run(self, requests: Sequence[Request], sampling: Sampling, on_step: Progress | None) -> list[Sampled]:
-        if self.model.stage.in_place:
+    def _check_kind(self, guidance: Guidance | None, masks: MaskSampling | None) -> None:
+        objective = self.model.stage.objective
+        if self.model.stage.in_place and guidance is not None:
             raise InputError(
-                f'this model predicts in place (objective "{self.model.stage.objective}"): it can be trained and '
-                "scored, but not sampled yet"
+                f'this model predicts in place (objective "{objective}"): set MaskSampling.guidance instead'
             )
-        loop = Autoregressive(self.model, requests, sampling)
+        if not self.model.stage.in_place and masks is not None:
+            raise InputError(f'this model goes step by step (objective "{objective}"): it has no masks to set')
+
+    def _run(
+        self, requests: Sequence[Request], sampling: Sampling, guidance: Guidance | None, on_step: Progress | None
+    ) -> list[Sampled]:
+        loop = Autoregressive(self.model, requests, sampling, guidance)
         for step in loop.run():
             if on_step:
                 on_step(step, loop.n_steps)
         return [sampled(loop, b) for b in range(len(requests))]
+
+    def _fill(
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling | None,
+        masks: MaskSampling | None,
+        on_step: Progress | None,
+    ) -> list[Sampled]:
+        filled = InPlaceSampler(self.model).run(requests, sampling, masks, on_step)
+        return [Sampled(item.streams, item.log_probabilities, item.passes, False) for item in filled]
 
     def finish(self, request: Request, item: Sampled) -> Generation:
         """A document as sound and text."""
@@ -282,8 +318,7 @@ class Generator:
         """Most frames of each open stream."""
         rate = float(self.model.codec_identity.frame_rate)
         open_streams = [n for n in self.model.layout.streams if n not in given]
-        source = len(given[self._source]) if task == CONVERSION and self._source else 0
-        wanted = max(1, round(seconds * rate)) if seconds is not None else source or round(5 * rate)
+        wanted = max(1, round(seconds * rate)) if seconds is not None else self._as_long_as(given) or round(5 * rate)
         limits = {
             name: wanted + len(prompts.get(name, ())) for name in open_streams if name not in (TEXT, ALIGNED_TEXT)
         }
@@ -296,6 +331,13 @@ class Generator:
             limits[TEXT] = self._most_text(limits, len(prompts.get(TEXT, ())))
         self._check_context(given, prompts, limits, seconds or wanted / rate)
         return limits
+
+    def _as_long_as(self, given: Mapping[str, np.ndarray]) -> int:
+        """Frames of audio that go beside what is given on the same clock; 0 where nothing is."""
+        layout = self.model.layout
+        paces = {leaf.ref.name: leaf.pace for leaf in layout.leaves() if isinstance(leaf, Repeat)}
+        clocked = [name for name in given if name == self._source or name in paces]
+        return max((math.floor(len(given[name]) * paces.get(name, 1)) for name in clocked), default=0)
 
     def _steps(self, lengths: Mapping[str, int]) -> int:
         layout = self.model.layout

@@ -315,10 +315,11 @@ class Repeat(Leaf):
 
     @property
     def period(self) -> int:
-        return self._ratio.denominator
+        return self.pace.denominator
 
     @property
-    def _ratio(self) -> Fraction:
+    def pace(self) -> Fraction:
+        """Steps a frame."""
         if isinstance(self.ratio, str):
             raise InputError(
                 f"{self} needs the frame rates of both streams: load the layout with "
@@ -333,7 +334,7 @@ class Repeat(Leaf):
         return Repeat(self._part.resolve(levels, rates), ratio)
 
     def steps(self, frame_N1, n_N1, ends_N1) -> np.ndarray:
-        first_N1 = -(-frame_N1 * self._ratio.numerator // self._ratio.denominator)
+        first_N1 = -(-frame_N1 * self.pace.numerator // self.pace.denominator)
         return self._part.steps(first_N1, n_N1, ends_N1)
 
     def n_steps(self, n_P, ends_P) -> np.ndarray:
@@ -347,7 +348,7 @@ class Repeat(Leaf):
         shown_P = self.end_step(runs.n_P)  # the leader's delay is 0
         run_S = np.repeat(np.arange(len(shown_P)), shown_P)
         step_S = np.arange(len(run_S)) - (np.cumsum(shown_P) - shown_P)[run_S]
-        frame_S = step_S * self._ratio.denominator // self._ratio.numerator
+        frame_S = step_S * self.pace.denominator // self.pace.numerator
         step_SK = (start_P[run_S] + step_S)[:, None] + np.asarray(self._part.delays)
         painter.place_copies(self, runs.first_P[run_S] + frame_S, step_SK, row)
         super().paint(painter, work, start_P, row)

@@ -46,18 +46,22 @@ class Backend:
 
     attend: Attend
     refusal: Callable[[torch.device, torch.dtype, bool], str | None]
+    masks: bool = False
+    """Takes any mask of what a step sees, as `model.fine_window` needs it."""
 
 
-def find_backend(name: str, device: torch.device, dtype: torch.dtype, gradients: bool) -> Backend:
-    """The backend of that name, for keys of `dtype` on `device`.
+def find_backend(name: str, device: torch.device, dtype: torch.dtype, gradients: bool, masks: bool = False) -> Backend:
+    """The backend of that name, for keys of `dtype` on `device`; one that takes any mask where `masks` says so.
 
     Raises:
         InputError: it cannot run there, with the reason.
     """
     if name == AUTO:
-        name = "sdpa" if BACKENDS["varlen"].refusal(device, dtype, gradients) else "varlen"
+        name = "sdpa" if masks or BACKENDS["varlen"].refusal(device, dtype, gradients) else "varlen"
     backend = BACKENDS[name]
     reason = backend.refusal(device, dtype, gradients)
+    if reason is None and masks and not backend.masks:
+        reason = "it has no masks for model.fine_window"
     if reason is not None:
         raise InputError(f"model.attention={name} cannot run here: {reason}; model.attention=auto or sdpa can")
     return backend
@@ -66,11 +70,9 @@ def find_backend(name: str, device: torch.device, dtype: torch.dtype, gradients:
 def _loop(q_NHC: Tensor, k_NGC: Tensor, v_NGC: Tensor, documents: Documents) -> Tensor:
     """One call of torch's scaled-dot-product attention a document."""
     parts, sizes = [], documents.lengths
-    for q, k, v in zip(q_NHC.split(sizes), k_NGC.split(sizes), v_NGC.split(sizes), strict=True):
+    split = zip(q_NHC.split(sizes), k_NGC.split(sizes), v_NGC.split(sizes), documents.masks, strict=True)
+    for q, k, v, mask_TT in split:
         q_1HTC, k_1GTC, v_1GTC = (x.transpose(0, 1).unsqueeze(0) for x in (q, k, v))
-        mask_TT = None
-        if 0 < documents.window < len(q):
-            mask_TT = window_mask(len(q), len(q), documents.causal, documents.window, q.device)
         causal = documents.causal and mask_TT is None
         parts.append(attend(q_1HTC, k_1GTC, v_1GTC, is_causal=causal, mask_TS=mask_TT)[0].transpose(0, 1))
     return torch.cat(parts)
@@ -182,8 +184,8 @@ def _refuse_flex(device: torch.device, dtype: torch.dtype, gradients: bool) -> s
 
 
 BACKENDS: dict[str, Backend] = {
-    "sdpa": Backend(attend_sdpa, _never),
+    "sdpa": Backend(attend_sdpa, _never, masks=True),
     "varlen": Backend(attend_varlen, _refuse_varlen),
     "flash_attn": Backend(attend_flash, _refuse_flash_attn),
-    "flex": Backend(attend_flex, _refuse_flex),
+    "flex": Backend(attend_flex, _refuse_flex, masks=True),
 }

@@ -88,6 +88,9 @@ class ModelConfig:
     """Longest document in steps."""
     window: int = 0
     """A step sees only steps fewer than this many away (Beltagy et al., 2020); 0 for all."""
+    fine_window: int = 0
+    """While a level above the lowest is predicted in place, codes see only codes fewer than this many steps away, and
+    all conditions (MAGNeT: 6 at 50 Hz); 0 for all."""
     softmax: str = "legal"
     """What a cell's softmax runs over: its "legal" ids, or the "full" vocabulary, as stock models do (flat layouts)."""
     z_loss: float = 0.0
@@ -157,7 +160,7 @@ class ModelConfig:
             raise InputError(f"model.context is {self.context}, but {bound}")
 
     def _check_numbers(self) -> None:
-        for name in ("window", "z_loss", "no_rope_every", "norm_eps"):
+        for name in ("window", "fine_window", "z_loss", "no_rope_every", "norm_eps"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"model.{name} is {getattr(self, name)}, but must be at least 0 and finite")
         for prefix in ("", "depth_"):
@@ -209,6 +212,7 @@ class ModelConfig:
             no_rope_every=0,
             context=max(n_rows, 2),
             window=0,
+            fine_window=0,
         )
 
     @property

@@ -24,6 +24,7 @@ from hocket.model.attention import attend, find_backend, window_mask
 from hocket.model.cache import KeyValueCache
 from hocket.model.config import ModelConfig
 from hocket.model.documents import Documents
+from hocket.model.fine import FineContext
 from hocket.vocab import Block
 
 EMBEDDING_STD = 0.5
@@ -33,9 +34,18 @@ NORMAL_SHARE = 0.02
 class Decoder(nn.Module):
     """Grids of ids to hidden states, one a step."""
 
-    def __init__(self, config: ModelConfig, vocabulary_size: int, none_id: int, causal: bool = True):
+    def __init__(
+        self,
+        config: ModelConfig,
+        vocabulary_size: int,
+        none_id: int,
+        causal: bool = True,
+        fine: FineContext | None = None,
+    ):
         super().__init__()
         self.config, self.causal = config, causal
+        self.fine = fine
+        """Where context is restricted, if anywhere."""
         self.embedding = nn.Embedding(vocabulary_size, config.dim, padding_idx=none_id)
         self.blocks = nn.ModuleList(TransformerBlock(config, layer) for layer in range(config.n_layers))
         self.norm = nn.RMSNorm(config.dim, eps=config.norm_eps)
@@ -78,6 +88,8 @@ class Decoder(nn.Module):
         documents = Documents(
             starts, len(ids_NR), ids_NR.device, longest=c.context, causal=self.causal, window=c.window
         )
+        if self.fine is not None:
+            documents.restrict(self.fine(ids_NR, documents), c.fine_window)
         x_ND = self.dropout(self._embed(ids_NR))
         rotation = rotary(documents.positions_N, c, x_ND.dtype)
         for block in self.blocks:
@@ -141,7 +153,8 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x_ND: Tensor, rotation: tuple[Tensor, Tensor], documents: Documents) -> Tensor:
         q_NHC, k_NGC, v_NGC = self._heads(x_ND, rotation)
-        backend = find_backend(self.config.attention, v_NGC.device, v_NGC.dtype, torch.is_grad_enabled())
+        gradients, masks = torch.is_grad_enabled(), documents.fine_N is not None
+        backend = find_backend(self.config.attention, v_NGC.device, v_NGC.dtype, gradients, masks)
         mixed_NHC = backend.attend(q_NHC.to(v_NGC.dtype), k_NGC.to(v_NGC.dtype), v_NGC, documents)
         x_ND = x_ND + self.dropout(self.out(mixed_NHC.flatten(-2)))
         return x_ND + self.dropout(self._feed_forward(x_ND))

@@ -46,6 +46,13 @@ class Documents:
         self.cu_seqlens = starts.to(torch.int32)  # [D + 1]
         self.n_steps, self.causal, self.window = n_steps, causal, window
         self.longest = min(longest or n_steps, n_steps)
+        self.fine_N: Tensor | None = None
+        self.fine_window = 0
+
+    def restrict(self, fine_N: Tensor, window: int) -> None:
+        """Restricts the context of some steps, bool `[N]`: they see each other only fewer than `window` steps away, and
+        other steps do not see them. Before anything reads the masks."""
+        self.fine_N, self.fine_window = fine_N, window
 
     @cached_property
     def document_N(self) -> Tensor:
@@ -76,7 +83,23 @@ class Documents:
             seen = seen & (key <= query)
         if self.window:
             seen = seen & ((query - key).abs() < self.window)
+        if self.fine_N is not None:
+            near = self.fine_N[query] & ((query - key).abs() < self.fine_window)
+            seen = seen & (near | ~self.fine_N[key])
         return seen
+
+    @cached_property
+    def masks(self) -> list[Tensor | None]:
+        """By document that is not empty, what its steps see, bool `[T, T]`; None for all, or all of the past."""
+        fine_D = [False] * len(self.lengths)
+        if self.fine_N is not None:
+            fine_D = [bool(fine_T.any()) for fine_T in self.fine_N.split(self.lengths)]
+        masks: list[Tensor | None] = []
+        for (start, stop), is_fine in zip(itertools.pairwise(self.bounds), fine_D, strict=True):
+            steps_T = torch.arange(start, stop, device=self.cu_seqlens.device)
+            restricted = is_fine or 0 < self.window < stop - start
+            masks.append(self.sees(steps_T[:, None], steps_T) if restricted else None)
+        return masks
 
     @cached_property
     def block_mask(self) -> BlockMask:

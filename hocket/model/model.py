@@ -1,7 +1,7 @@
 """A language model over grids: decoder, heads, and all that is needed to read and write its files.
 
     model/
-      config.json          dimensions, layout, codec identity, hocket's version
+      config.json          dimensions, layout, identities of the codecs of all streams, hocket's version
       model.safetensors    plain weights, float32 or as trained
       vocabulary/          blocks, special tokens, text tokenizer
       layout_nodes.py      the layout's own nodes, where it has some
@@ -28,6 +28,7 @@ from hocket.interleave import Layout, Stage, check_blocks, find_rows, load_layou
 from hocket.model.config import ModelConfig
 from hocket.model.decoder import Decoder
 from hocket.model.depth import DepthHead
+from hocket.model.fine import FineContext
 from hocket.model.heads import LegalSet, LossParts, ParallelHead
 from hocket.model.stepping import Stepper
 from hocket.vocab import ALIGNED_TEXT, TEXT, Vocabulary
@@ -50,14 +51,17 @@ class Model(nn.Module):
         stage: Stage,
         codec_identity: CodecIdentity,
         codec_source: str,
+        codec_identities: Mapping[str, CodecIdentity] | None = None,
     ):
         super().__init__()
         self.stage = stage
         """The layout, what of it is given, and how it is learned: objective, attention, head."""
         self.config, self.vocabulary = config, vocabulary
         self.codec_identity, self.codec_source = codec_identity, codec_source
+        self.codec_identities = {self.main_stream: codec_identity, **(codec_identities or {})}
+        """By stream: which codec its codes are of. Files of older hockets tell only the main stream's."""
         causal = stage.attention == "causal"
-        self.decoder = Decoder(config, vocabulary.size, vocabulary.id("<none>"), causal)
+        self.decoder = Decoder(config, vocabulary.size, vocabulary.id("<none>"), causal, self._fine_context())
         legal_sets = [
             LegalSet(names[0] if names else "", vocabulary.ranges(names) if names else ()) for names in stage.legal_sets
         ]
@@ -77,6 +81,7 @@ class Model(nn.Module):
         codec_identity: CodecIdentity,
         *,
         codec_source: str | None = None,
+        codec_identities: Mapping[str, CodecIdentity] | None = None,
         codebooks: Mapping[str, Sequence[Tensor]] | None = None,
         seed: int = 0,
     ) -> "Model":
@@ -85,6 +90,7 @@ class Model(nn.Module):
         Args:
             layout: a stage, or a layout alone: all of it predicted causally, step by step.
             codec_source: what `load_codec` takes to find the codec again; the codec's name unless given.
+            codec_identities: the codecs of the other streams, by stream.
             codebooks: the codec's vectors by stream, a `[entries, width]` each level (`Codec.codebooks`); needed where
                 `config.embeddings` is "codebooks".
 
@@ -101,7 +107,8 @@ class Model(nn.Module):
                 f"{layout} has {layout.n_rows} rows, whose softmax over the full vocabulary would be one and the same: "
                 "set model.softmax=legal, or choose a flat layout"
             )
-        model = cls(config, vocabulary, stage, codec_identity, codec_source or codec_identity.name)
+        source = codec_source or codec_identity.name
+        model = cls(config, vocabulary, stage, codec_identity, source, codec_identities)
         generator = torch.Generator().manual_seed(seed)
         model.decoder.initialise(generator)
         model.head.initialise(generator)
@@ -118,6 +125,22 @@ class Model(nn.Module):
         if model.depth is not None:
             model.depth.copy_embeddings(model.decoder.embedding.weight)
         return model
+
+    def _fine_context(self) -> FineContext | None:
+        """Where context is restricted; None for nowhere."""
+        stage, vocabulary = self.stage, self.vocabulary
+        if not self.config.fine_window:
+            return None
+        if not stage.in_place:
+            raise InputError(
+                f"model.fine_window is for levels that are predicted in place, but {stage.layout} is predicted step by "
+                "step: leave it out, or set model.window"
+            )
+        levels = [(name, k) for name in stage.predicted for k in range(stage.layout.streams[name])]
+        masks = {at: vocabulary.id(f"<mask.{stage.block(*at)}>") for at in stage.predicted_levels}
+        blocks = [vocabulary[stage.block(*at)] for at in levels]
+        codes = [(b.start, b.stop) for b in blocks] + [(mask, mask + 1) for mask in masks.values()]
+        return FineContext(vocabulary.size, codes, [mask for (_, k), mask in masks.items() if k == 0])
 
     def _depth_head(self, legal_sets: Sequence[LegalSet]) -> DepthHead:
         rows = find_rows(self.layout, self.given)
@@ -278,6 +301,7 @@ def save_model_files(folder: str | Path, model: Model, state_dict: Mapping[str, 
         "levels": model.layout.streams,
         "codec": model.codec_identity.to_dict(),
         "codec_source": model.codec_source,
+        "codecs": {name: identity.to_dict() for name, identity in model.codec_identities.items()},
         "vocabulary_fingerprint": model.vocabulary.fingerprint,
     }
     (folder / CONFIG_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -332,7 +356,9 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
     identity = CodecIdentity.from_dict(content["codec"])
     held = content["stage"] | {"given": tuple(content["stage"]["given"])}
     stage = Stage(layout=layout, **held)
-    model = Model(ModelConfig(**content["model"]), vocabulary, stage, identity, content["codec_source"])
+    identities = {name: CodecIdentity.from_dict(values) for name, values in content.get("codecs", {}).items()}
+    config = ModelConfig(**content["model"])
+    model = Model(config, vocabulary, stage, identity, content["codec_source"], identities)
     try:
         model.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS_FILE))
     except (SafetensorError, RuntimeError) as error:

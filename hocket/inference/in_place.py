@@ -138,9 +138,9 @@ class Pack:
         for request in requests:
             check_request(model, request)
         lengths = {name: [self._length(request, name) for request in requests] for name in stage.layout.streams}
-        self.plan: PlanBatch = stage.layout.batch(
-            lengths, start=[request.start for request in requests], ended=stage.ended, given=stage.given
-        )
+        starts = [request.start for request in requests]
+        ended = {name: [request.ends for request in requests] for name in stage.ended}
+        self.plan: PlanBatch = stage.layout.batch(lengths, start=starts, ended=ended, given=stage.given)
         self._check_context()
         self.first = {name: np.cumsum([0, *n_B]) for name, n_B in lengths.items()}
         codes, self.known = self._codes()

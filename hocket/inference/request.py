@@ -26,10 +26,16 @@ class Request:
     """The first frames of streams that are to be continued: codes `[T, K]` of all levels."""
     limits: dict[str, int] = field(default_factory=dict)
     """Most frames, the prompt's included, of each stream that is open."""
+    least: dict[str, int] = field(default_factory=dict)
+    """Fewest frames, the prompt's included, of streams that are open: before, no end is drawn."""
     seed: int = 0
     """Fixes this item's draws, whatever else is in the batch."""
     start: str = "<bos>"
     """`<cont>` where the document's true start is cut off."""
+    ends: bool = True
+    """False where the document's true end is cut off: no stream carries an end marker unless it is drawn."""
+    overlap: int | None = None
+    """Frames of the past with which each window of a long document begins; half of a window unless given."""
     turns: tuple[Turn, ...] = ()
     """For layouts by spans, the turns so far, of which the last goes on: (stream, first frame, the one after the last).
     Unless given: one for each given stream, then one for each prompt."""

@@ -25,6 +25,8 @@ class Cursor:
         limits: most frames of each stream that is open.
         start: `<bos>` or `<cont>`.
         given: streams that are never predicted.
+        ended: whether the document truly ends, so that streams carry their end markers; otherwise those alone do whose
+            end was chosen.
         spans, seed: for layouts by spans: the turns so far, the last of them open.
     """
 
@@ -36,10 +38,12 @@ class Cursor:
         start: str = "<bos>",
         *,
         given: Iterable[str] = (),
+        ended: bool = True,
         spans: Spans | None = None,
         seed: int = 0,
     ):
         self._layout, self._start, self._given = layout, start, tuple(given)
+        self._ended = set(layout.streams) if ended else set()
         self._lengths, self._open = {**lengths, **limits}, set(limits)
         self._turns = None
         if spans is not None:
@@ -56,6 +60,7 @@ class Cursor:
         for stream, n in n_frames.items():
             assert stream in self._open, f"{stream} is not open"
             self._open.discard(stream)
+            self._ended.add(stream)
             self._lengths[stream] = n
             if self._turns is not None:
                 self._turns = [
@@ -82,7 +87,9 @@ class Cursor:
         return self.plan
 
     def _compile(self) -> Plan:
-        return self._layout.plan(self._lengths, start=self._start, given=self._given, spans=self._turns)
+        return self._layout.plan(
+            self._lengths, start=self._start, ended=self._ended, given=self._given, spans=self._turns
+        )
 
     def _check(self, before: Plan, step: int) -> None:
         """The cells up to the decision stay where they were."""

@@ -102,6 +102,7 @@ class ModelParts:
             self.stage,
             identity,
             codec_source=self.codec_source,
+            codec_identities=self.streams,
             codebooks={name: codebooks for name, of in self.streams.items() if of == identity} if codebooks else None,
             seed=seed,
         )

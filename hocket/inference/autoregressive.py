@@ -99,20 +99,24 @@ class Autoregressive:
         return dropped_TR
 
     def _make(self, step: int) -> None:
-        """Draws the open cells of a step; once more those that stay open beside an end."""
+        """Draws the open cells of a step; with a depth head, once more those that saw what an end takes away."""
         self._show_copies(step)
         self._draw(step, self._alive)
-        ending = [b for b in self._alive if step in self.items[b].cells.ends]
-        changed = [b for b in ending if self.items[b].follow(step, self.grid_BTR[b, step].tolist())]
-        for b in changed:
-            before_R = self.grid_BTR[b, step].clone()
-            self._lay_out(b, self.items[b], step)
-            keep_R = self.items[b].cells.open_TR[step]
-            self.grid_BTR[b, step, keep_R] = before_R[keep_R]
-            self.log_probability_BTR[b, step, self.grid_BTR[b, step] != before_R] = torch.nan
-        if changed and self.model.depth is not None:
-            self._draw(step, changed)
+        changed = [b for b in self._alive if step in self.items[b].cells.ends]
+        while changed := [b for b in changed if self.items[b].follow(step, self.grid_BTR[b, step].tolist())]:
+            for b in changed:
+                self._lay_out_beside_end(b, step)
+            if self.model.depth is not None:
+                self._draw(step, changed)
         self._show_copies(step)
+
+    def _lay_out_beside_end(self, b: int, step: int) -> None:
+        """Writes what is known by a document's new plan; in this step, what was drawn stays where it is still open."""
+        before_R = self.grid_BTR[b, step].clone()
+        self._lay_out(b, self.items[b], step)
+        keep_R = self.items[b].cells.open_TR[step]
+        self.grid_BTR[b, step, keep_R] = before_R[keep_R]
+        self.log_probability_BTR[b, step, self.grid_BTR[b, step] != before_R] = torch.nan
 
     def _draw(self, step: int, items: Sequence[int]) -> None:
         """Draws the open cells of some items; with a depth head row after row, each seeing those before."""

@@ -22,7 +22,6 @@ from hocket.interleave.spans import Turn
 from hocket.model import Model
 
 DRAWS = 2  # U: the second is for draws that are made again
-OPENER = 1  # the step in which a layout by spans names its first turn
 BLOCK = 512  # steps whose numbers are drawn at once
 
 
@@ -60,10 +59,10 @@ class Item:
         self.ended: set[str] = set()
         """Streams that the model ended itself."""
         self._turns: list[Turn] | None = self._first_turns() if self._layout.has_spans else None
-        self._opens = self._turns is not None and not any(map(len, (*self._given.values(), *self._prompts.values())))
-        self._opens &= not request.turns
+        self._opens = bool(self._turns) and not request.turns and not self._begun()
         self._cursor = self._new_cursor()
-        self._looked_at, self._cells = self.plan, self._look()
+        self._looked_at: Plan | None = self.plan
+        self._cells = self._look()
         self._generator = torch.Generator().manual_seed(request.seed)
         self._uniform_TRU = torch.zeros(0, self._layout.n_rows, DRAWS, dtype=torch.float64)
 
@@ -105,9 +104,24 @@ class Item:
         return self._uniform_TRU[step]
 
     def banned(self, step: int) -> list[int]:
-        """Ids that the model knows as legal here and this document cannot take: turns of streams that are closed."""
-        if self._turns is None or step not in self.cells.ends:
+        """Ids that the model knows as legal here and this document cannot take: turns of streams that are closed, ends
+        of streams that must have more frames."""
+        if step not in self.cells.ends:
             return []
+        return [*self._early_ends(step), *(self._closed_turns() if self._turns is not None else ())]
+
+    def _early_ends(self, step: int) -> list[int]:
+        plan, early = self.plan, []
+        for name, least in self.request.least.items():
+            end = f"<end.{name}>"
+            legal_R = self.cells.legal_TR[step]
+            frames = [int(plan.frame_TR[step, row]) for row, n in enumerate(legal_R) if end in plan.legal_sets[n]]
+            if frames and frames[0] < least:
+                early.append(self._vocabulary.id(end))
+        return early
+
+    def _closed_turns(self) -> list[int]:
+        assert self._turns is not None
         node, now = self._layout.span_nodes()[0], self._turns[-1][0]
         once = {name for name, _, _ in self._turns} if node.spans == "either" else set()
         closed = {name for name in node.part_streams if self._reached(name) >= self._limits.get(name, 0)}
@@ -117,27 +131,43 @@ class Item:
     # --- what follows -----------------------------------------------------------------------------------------------
 
     def follow(self, step: int, ids_R: list[int]) -> bool:
-        """Looks at what was drawn in a step; whether the plan changed because a stream ended or a turn did."""
+        """Looks at what was drawn in a step; whether the plan changed because a stream ended or a turn did.
+
+        With a depth head, rows after the first end or switch saw what is no longer there: these are to be drawn again,
+        and looked at then.
+        """
         if step >= self.n_steps or step not in self.cells.ends:
             return False
-        legal_R = self.cells.legal_TR[step]
-        drawn = {ids_R[row]: row for row, legal in enumerate(legal_R) if legal}
-        ended = {name: drawn[token] for token, name in self._end_ids.items() if token in drawn}
-        turned = [name for token, name in self._switch_ids.items() if token in drawn]
-        if turned:
-            self._turn_to(turned[0], step)
-        elif ended:
-            self.ended |= ended.keys()
-            frames = {name: int(self.plan.frame_TR[step, row]) for name, row in ended.items()}
-            for name in frames:
-                self._limits.pop(name, None)
-            self._lengths |= frames
-            if self._turns is not None:
-                self._turns = [*self._turns[:-1], (*self._turns[-1][:2], self._lengths[self._turns[-1][0]])]
-            self._cursor.close_all(frames, step)
-        return bool(turned or ended)
+        choices = self._end_ids.keys() | self._switch_ids.keys()
+        rows = [row for row, legal in enumerate(self.cells.legal_TR[step]) if legal and ids_R[row] in choices]
+        rows = rows[:1] if self._model.depth is not None else rows
+        frames = {ids_R[row]: int(self.plan.frame_TR[step, row]) for row in rows}
+        ended = {self._end_ids[token]: n for token, n in frames.items() if token in self._end_ids}
+        turned = {self._switch_ids[token]: n for token, n in frames.items() if token in self._switch_ids}
+        if ended:
+            self._close(ended, step)
+        for stream, n in turned.items():
+            self._turn_to(stream, n)
+        if rows:
+            self._looked_at = None
+        return bool(rows)
 
     # --- private ----------------------------------------------------------------------------------------------------
+
+    def _close(self, frames: dict[str, int], step: int) -> None:
+        """Streams have ended after so many frames."""
+        self.ended |= frames.keys()
+        self._limits = {name: n for name, n in self._limits.items() if name not in frames}
+        self._lengths |= frames
+        if self._turns is not None and self._turns[-1][0] in frames:
+            name, first, _ = self._turns[-1]
+            self._turns = [*self._turns[:-1], (name, first, frames[name])]
+        self._cursor.close_all(frames, step)
+
+    def _begun(self) -> bool:
+        """Whether a stream that goes by turns is given, or has a prompt."""
+        parts = self._layout.span_nodes()[0].part_streams
+        return any(name in self._given or len(self._prompts.get(name, ())) for name in parts)
 
     def _new_cursor(self) -> Cursor:
         """A cursor along the turns so far, whose last one goes on up to its limit or to the end of the context."""
@@ -145,7 +175,13 @@ class Item:
         while True:
             turns = self._open_last(limits)
             cursor = Cursor(
-                self._layout, self._lengths, limits, self.request.start, given=self._model.given, spans=turns
+                self._layout,
+                self._lengths,
+                limits,
+                self.request.start,
+                given=self._model.given,
+                ended=self.request.ends,
+                spans=turns,
             )
             excess = cursor.plan.n_steps - self._model.config.context
             if turns is None or excess <= 0 or turns[-1][0] not in limits:
@@ -176,14 +212,14 @@ class Item:
         assert self._turns is not None
         return max((stop for name, _, stop in self._turns[:-1] if name == stream), default=0)
 
-    def _turn_to(self, stream: str, step: int) -> None:
+    def _turn_to(self, stream: str, n_frames: int) -> None:
+        """A turn of another stream begins, after so many frames of the one before."""
         assert self._turns is not None
         name, first, _ = self._turns[-1]
         if self._opens:
             self._turns, self._opens = [(stream, 0, 0)], False
         else:
-            row = int((self.cells.open_TR[step]).int().argmax())
-            self._turns[-1] = (name, first, int(self.plan.frame_TR[step, row]))
+            self._turns[-1] = (name, first, n_frames)
             self._turns.append((stream, max((b for n, _, b in self._turns if n == stream), default=0), 0))
         self._cursor = self._new_cursor()
 
@@ -234,7 +270,7 @@ class Item:
         unknown_TR = (plan.frame_TR >= frames[plan.stream_TR]) & (plan.level_TR >= levels[plan.stream_TR])
         unknown_TR &= is_code_TR & (plan.stream_TR != NO_STREAM)
         if self._opens:
-            unknown_TR[OPENER] |= plan.legal_TR[OPENER] > 0
+            unknown_TR |= plan.legal_TR == self._layout.first_legal[self._layout.span_nodes()[0]]
         return unknown_TR
 
     def _codes(self) -> dict[str, np.ndarray]:
@@ -256,7 +292,7 @@ def check_request(model: Model, request: Request) -> None:
         InputError: one of these does not hold.
     """
     levels, fixed = model.layout.streams, given_levels(model)
-    for name in (*request.given, *request.prompts, *request.limits):
+    for name in (*request.given, *request.prompts, *request.limits, *request.least):
         if name not in levels:
             raise InputError(f'{model.layout} has no stream "{name}"' + did_you_mean(name, levels))
     for name, n_levels in levels.items():

@@ -184,8 +184,8 @@ class _Follower:
             return list(self.request.turns), False
         turns = [(n, 0, len(self.request.given[n])) for n in self.parts if n in self.request.given]
         begun = [(n, 0, len(self.request.prompts.get(n, ()))) for n in self.parts if n not in self.request.given]
-        turns += [turn for turn in begun if turn[2]] or begun[:1]
-        return turns, not any(stop for _, _, stop in turns)
+        has_begun = any(name in self.request.given for name in self.parts) or any(turn[2] for turn in begun)
+        return turns + ([turn for turn in begun if turn[2]] or begun[:1]), not has_begun
 
     def follow(self) -> Truth:
         while True:

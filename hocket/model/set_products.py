@@ -5,8 +5,8 @@ One state takes a bag (`products.py`). Sets of like size lie one after another i
     bag     set 0, weights of number 0 [J] · number 1 [J] · …    set 1, number 0 [J] · …
     sums    row 0: indices of set 0                              row 1: indices of set 1 …
 
-so that the rows of a step are one sum `[P, J]`, whichever sets they draw from, without a copy of weights or logits. Several
-states take a product a set.
+so that the rows of a step are one sum `[P, J]`, whichever sets they draw from, without a copy of weights or logits.
+Several states take a product a set.
 
 Shapes: B states, I width of a state, P rows that are drawn, J ids of the largest set.
 """

@@ -14,8 +14,10 @@ from typing import Annotated
 import typer
 
 from hocket.cli_codec import codec_app, codecs
-from hocket.cli_common import Device, Json, examples, is_first_process, report
+from hocket.cli_common import Json, examples, is_first_process, report
 from hocket.cli_data import ALIGN_EPILOG, IMPORT_EPILOG, TOKENIZE_EPILOG, align, import_codes, tokenize
+from hocket.cli_generate import EPILOG as GENERATE_EPILOG
+from hocket.cli_generate import generate
 from hocket.cli_model import EXPORT_EPILOG, IMPORT_MODEL_EPILOG, export, import_model
 from hocket.errors import InputError
 from hocket.resources import list_recipes
@@ -36,6 +38,7 @@ app.add_typer(codec_app, name="codec")
 app.command(epilog=TOKENIZE_EPILOG)(tokenize)
 app.command(epilog=ALIGN_EPILOG)(align)
 app.command("import-codes", epilog=IMPORT_EPILOG)(import_codes)
+app.command(epilog=GENERATE_EPILOG)(generate)
 app.command(epilog=EXPORT_EPILOG)(export)
 app.command("import-model", epilog=IMPORT_MODEL_EPILOG)(import_model)
 
@@ -148,53 +151,6 @@ def train(
     ended_by = max(result.signal for result in results)
     if ended_by:
         raise typer.Exit(128 + ended_by)
-
-
-@app.command(
-    epilog=examples(
-        "hocket generate runs/demo --prompt hello.wav --seconds 4 --out more.wav",
-        "hocket generate runs/tts --text 'Good morning.' --seed 3 --out morning.wav",
-    )
-)
-def generate(
-    checkpoint: Annotated[Path, typer.Argument(help="A run, one of its checkpoints, or a model folder.")],
-    prompt: Annotated[Path | None, typer.Option(help="Audio to continue.")] = None,
-    prompt_seconds: Annotated[float | None, typer.Option(help="Use only so much of the prompt's start.")] = None,
-    text: Annotated[str | None, typer.Option(help="What to say, for models that read text.")] = None,
-    seconds: Annotated[float, typer.Option(help="Seconds to generate, at most.")] = 4.0,
-    out: Annotated[Path, typer.Option(help="The wav file to write.")] = Path("generated.wav"),
-    n: Annotated[int, typer.Option("-n", help="How many to make, with seeds seed, seed + 1, …")] = 1,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same file.")] = 0,
-    temperature: Annotated[float, typer.Option(help="Divides the logits; 0 takes the likeliest code.")] = 0.9,
-    top_k: Annotated[int, typer.Option(help="Sample among so many likeliest codes; 0 is off.")] = 0,
-    top_p: Annotated[float, typer.Option(help="Sample among the codes that hold this probability; 1 is off.")] = 0.95,
-    device: Device = "cpu",
-    as_json: Json = False,
-) -> None:
-    """Sample from a trained model: continue a prompt, speak a text, or start from nothing."""
-    from hocket.inference import Sampling, generate_files
-    from hocket.progress import ProgressBar
-
-    with ProgressBar("generate") as bar:
-        summary = generate_files(
-            checkpoint,
-            out,
-            prompt=prompt,
-            prompt_seconds=prompt_seconds,
-            text=text,
-            seconds=seconds,
-            sampling=Sampling(temperature=temperature, top_k=top_k, top_p=top_p),
-            seed=seed,
-            n=n,
-            device=device,
-            on_step=bar.update,
-        )
-    made = [
-        f"{item['wav']}: {item['prompt_seconds']:.2f} s of prompt, {item['generated_seconds']:.2f} s generated "
-        f"with seed {item['seed']}" + (", where the model ended it" if item["ended"] else "")
-        for item in summary["outputs"]
-    ]
-    report(summary, as_json, "\n".join(made))
 
 
 @app.command(epilog=examples("hocket demo", "hocket demo --out runs/again --fresh"))

@@ -3,9 +3,10 @@
 Owns samplers and the generator. Needs torch and the rooms above it, no training library.
 """
 
-from hocket.inference.files import generate_files
 from hocket.inference.generator import Generator
+from hocket.inference.guidance import Guidance
+from hocket.inference.masking import MaskSampling
 from hocket.inference.request import Generation, Request
 from hocket.inference.sampling import Sampling
 
-__all__ = ["Generation", "Generator", "Request", "Sampling", "generate_files"]
+__all__ = ["Generation", "Generator", "Guidance", "MaskSampling", "Request", "Sampling"]

@@ -16,28 +16,34 @@ Shapes: T frames or samples, K levels.
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
+import hocket
 from hocket.codec import Codes, read_audio
 from hocket.errors import InputError, did_you_mean
 from hocket.inference.autoregressive import Autoregressive
+from hocket.inference.beam import beam_search
 from hocket.inference.guidance import Guidance
 from hocket.inference.in_place import InPlaceSampler
 from hocket.inference.item import given_levels
 from hocket.inference.masking import MaskSampling
 from hocket.inference.request import Generation, Progress, Request
 from hocket.inference.sampling import Sampling
+from hocket.inference.streaming import Chunk, Chunker, Piece, check_chunk_frames, has_ended, only_chunk, read_pieces
+from hocket.inference.windows import Windows, find_overlap, is_long, join, refusal
+from hocket.inference.words import whole_text
 from hocket.interleave import Alternate, Repeat
 from hocket.model import Model
 from hocket.vocab import ALIGNED_TEXT, TEXT
 
+PROGRESS_FRAMES = 25  # of a long recording, between two reports
 UNITS = "semantic"  # a stream that no codec decodes
 SOURCE = "source"  # the stream of what is to be turned into other speech
 CONTINUATION, SPEECH, RECOGNITION, CONVERSION = "continuation", "tts", "recognition", "s2s"
@@ -55,18 +61,43 @@ class Sampled(NamedTuple):
 class Generator:
     """Generates with one model.
 
-    Raises:
-        InputError: the model's layout has neither codes nor text to generate.
+    Args:
+        source: where the model comes from, for the record.
     """
 
-    def __init__(self, model: Model):
-        self.model = model.eval()
+    def __init__(self, model: Model, source: Mapping[str, Any] | None = None):
+        self.model, self._source_facts = model.eval(), dict(source or {})
         self.outputs = tuple(name for name in model.stage.predicted)
         """The streams that the model writes."""
         codes = [name for name in self.outputs if name not in (TEXT, ALIGNED_TEXT)]
         self.audio = min(codes, key=lambda name: (name != "audio", name == UNITS), default=None)
         """The stream of codes that is heard; None where only text comes out."""
         self.given = {name: n for name, n in given_levels(model).items() if n}
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether the codes that come out can be decoded to sound."""
+        if self.audio != UNITS:
+            return self.audio is not None
+        return self.model.main_stream == UNITS and self.model.codec.can_decode
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides results besides what is asked for."""
+        model = self.model
+        return self._source_facts | {
+            "hocket": hocket.__version__,
+            "layout": model.layout.expression,
+            "objective": model.stage.objective,
+            "codec": model.codec_identity.name,
+            "codec_fingerprint": model.codec_identity.fingerprint,
+            "device": str(model.device),
+        }
+
+    @property
+    def in_place(self) -> bool:
+        """Whether codes are predicted in passes over a document, instead of step by step."""
+        return self.model.stage.in_place
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -79,6 +110,12 @@ class Generator:
             return (CONVERSION,)
         return (SPEECH,) if self._text_is_given else (CONTINUATION,)
 
+    @overload
+    def generate(self, *arguments: Any, stream: Literal[True], **named: Any) -> Iterator[Chunk]: ...
+
+    @overload
+    def generate(self, *arguments: Any, stream: Literal[False] = False, **named: Any) -> Generation: ...
+
     def generate(
         self,
         prompt: Tensor | str | Path | None = None,
@@ -90,7 +127,10 @@ class Generator:
         on_step: Progress | None = None,
         task: str | None = None,
         streams: Mapping[str, np.ndarray] | None = None,
-    ) -> Generation:
+        *,
+        overlap: float | None = None,
+        stream: bool = False,
+    ) -> Generation | Iterator[Chunk]:
         """Continues a prompt, speaks a text, or recognises a recording: whatever the model's layout says.
 
         Args:
@@ -102,12 +142,16 @@ class Generator:
             seed: the same seed gives the same result on the same machine.
             task: one of `tasks`, where the layout can do several; what is given tells it otherwise.
             streams: codes `[T, K]` of further streams that the model is given.
+            overlap: past the model's context, seconds that each window has of the one before; half of it unless given.
+            stream: yields chunks as soon as frames are complete (`stream` has more settings).
 
         Raises:
-            InputError: the prompt cannot be read or is shorter than a frame; prompt and seconds exceed the context;
-                the layout needs text and none is given, or has no place for it.
+            InputError: the prompt cannot be read or is shorter than a frame; prompt and seconds exceed the context,
+                and the layout does not go in windows; the layout needs text and none is given, or has no place for it.
         """
-        request = self.request(prompt, text, seconds, seed, sample_rate, task=task, streams=streams)
+        request = self.request(prompt, text, seconds, seed, sample_rate, task=task, streams=streams, overlap=overlap)
+        if stream:
+            return self.stream(request, sampling, on_step)
         return self.generate_batch([request], sampling, on_step=on_step)[0]
 
     def request(
@@ -120,6 +164,7 @@ class Generator:
         prompt_seconds: float | None = None,
         task: str | None = None,
         streams: Mapping[str, np.ndarray] | None = None,
+        overlap: float | None = None,
     ) -> Request:
         """Reads and encodes what is given; the arguments are those of `generate`.
 
@@ -146,7 +191,8 @@ class Generator:
         if seconds is not None and not seconds > 0:
             raise InputError(f"seconds must be more than 0, not {seconds}")
         limits = self._limits(task, given, prompts, seconds)
-        return Request(given=given, prompts=prompts, limits=limits, seed=seed)
+        shared = None if overlap is None else find_overlap(self.model, overlap)
+        return Request(given=given, prompts=prompts, limits=limits, seed=seed, overlap=shared)
 
     @torch.inference_mode()
     def generate_batch(
@@ -157,6 +203,7 @@ class Generator:
         *,
         guidance: Guidance | None = None,
         masks: MaskSampling | None = None,
+        beams: int = 1,
     ) -> list[Generation]:
         """Generates several items together; each comes out as it would alone.
 
@@ -165,20 +212,86 @@ class Generator:
             on_step: told how many of the steps, or passes, are done.
             guidance: of models that go step by step, how much more the conditions count.
             masks: of models that predict in place, in how many passes and which codes first; it has their guidance.
+            beams: above 1, the likeliest document that a beam search of this width finds, instead of a drawn one;
+                for layouts that predict one cell a step, such as recognition.
 
         Raises:
-            InputError: guidance or masks are not of this kind of model.
+            InputError: guidance, masks or beams are not of this kind of model.
         """
         began = time.perf_counter()
-        self._check_kind(guidance, masks)
-        if self.model.stage.in_place:
-            made = self._fill(requests, sampling, masks, on_step)
-        else:
-            made = self._run(requests, sampling or Sampling(), guidance, on_step)
+        made = self.sample(requests, sampling, on_step, guidance=guidance, masks=masks, beams=beams)
         finished = [self.finish(request, item) for request, item in zip(requests, made, strict=True)]
         for generation in finished:
             generation.wall_seconds = time.perf_counter() - began
         return finished
+
+    @torch.inference_mode()
+    def sample(
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling | None = None,
+        on_step: Progress | None = None,
+        *,
+        guidance: Guidance | None = None,
+        masks: MaskSampling | None = None,
+        beams: int = 1,
+    ) -> list[Sampled]:
+        """As `generate_batch`, but the streams alone, which are not decoded to sound."""
+        self._check_kind(guidance, masks)
+        if beams != 1:
+            return self._search(requests, beams, on_step)
+        if self.model.stage.in_place:
+            return self._fill(requests, sampling, masks, on_step)
+        return self._run(requests, sampling or Sampling(), guidance, on_step)
+
+    def stream(
+        self,
+        request: Request,
+        sampling: Sampling | None = None,
+        on_step: Progress | None = None,
+        *,
+        chunk_frames: int = 1,
+        include_prompt: bool = False,
+        guidance: Guidance | None = None,
+        masks: MaskSampling | None = None,
+    ) -> Iterator[Chunk]:
+        """Generates one item; yields what is new as soon as `chunk_frames` frames are complete.
+
+        Joined, the chunks are the item as `generate_batch` makes it. Models that predict in place yield one.
+
+        Args:
+            include_prompt: the chunks begin with what is given.
+
+        Raises:
+            InputError: as `generate_batch`; the codec cannot decode piece by piece.
+        """
+        check_chunk_frames(chunk_frames)
+        self._check_kind(guidance, masks)
+        main = self.audio or self.outputs[0]
+        if self.model.stage.in_place:
+            made = self.generate_batch([request], sampling, on_step, masks=masks)[0]
+            return iter([only_chunk(self.model, made, request, main, include_prompt)])
+        heard = self.audio if self.audio and self.audio != UNITS else None
+        chunker = Chunker(self.model, request, heard, main, include_prompt)
+        pieces = self._pieces(request, sampling or Sampling(), guidance, on_step, main, chunk_frames)
+        return map(chunker.chunk, pieces)
+
+    def _pieces(
+        self,
+        request: Request,
+        sampling: Sampling,
+        guidance: Guidance | None,
+        on_step: Progress | None,
+        main: str,
+        chunk_frames: int,
+    ) -> Iterator[Piece]:
+        def make_loop(request: Request) -> Autoregressive:
+            return Autoregressive(self.model, [request], sampling, guidance)
+
+        if not is_long(self.model, request):
+            loop = make_loop(request)
+            return read_pieces(loop, main, chunk_frames, on_step)
+        return Windows(self.model, request, make_loop).pieces(chunk_frames, on_step)
 
     def _check_kind(self, guidance: Guidance | None, masks: MaskSampling | None) -> None:
         objective = self.model.stage.objective
@@ -192,11 +305,25 @@ class Generator:
     def _run(
         self, requests: Sequence[Request], sampling: Sampling, guidance: Guidance | None, on_step: Progress | None
     ) -> list[Sampled]:
-        loop = Autoregressive(self.model, requests, sampling, guidance)
-        for step in loop.run():
-            if on_step:
-                on_step(step, loop.n_steps)
-        return [sampled(loop, b) for b in range(len(requests))]
+        made: dict[int, Sampled] = {}
+        for b, request in enumerate(requests):
+            if is_long(self.model, request):
+                pieces = list(self._pieces(request, sampling, guidance, on_step, "", PROGRESS_FRAMES))
+                made[b] = Sampled(*join(pieces), pieces[-1].step, pieces[-1].ended)
+        short = [b for b in range(len(requests)) if b not in made]
+        if short:
+            loop = Autoregressive(self.model, [requests[b] for b in short], sampling, guidance)
+            for step in loop.run():
+                if on_step:
+                    on_step(step, loop.n_steps)
+            made |= {b: sampled(loop, place) for place, b in enumerate(short)}
+        return [made[b] for b in range(len(requests))]
+
+    def _search(self, requests: Sequence[Request], beams: int, on_step: Progress | None) -> list[Sampled]:
+        if self.in_place:
+            raise InputError("beam search goes step by step, which this model does not: leave beams out")
+        found = [best[0] for best in beam_search(self.model, requests, beams=beams, on_step=on_step)]
+        return [Sampled(best.streams, best.log_probabilities, best.steps, best.ended) for best in found]
 
     def _fill(
         self,
@@ -211,20 +338,22 @@ class Generator:
     def finish(self, request: Request, item: Sampled) -> Generation:
         """A document as sound and text."""
         codec, streams = self.model.codec, item.streams
-        codes_TK = streams[self.audio] if self.audio else np.zeros((0, 1), dtype=np.int64)
-        start = len(request.prompts.get(self.audio, ())) if self.audio else 0
-        wav_T = self.decode(codes_TK) if self.audio and self.audio != UNITS else torch.zeros(0)
+        whole = {name for name, codes in request.given.items() if codes.shape[1] == streams[name].shape[1]}
+        audio = self.audio if self.audio not in whole else None
+        codes_TK = streams[audio] if audio else np.zeros((0, 1), dtype=np.int64)
+        start = len(request.prompts.get(audio, ())) if audio else 0
+        wav_T = self.decode(codes_TK) if audio and self.is_heard else torch.zeros(0)
         cut = start * codec.hop
-        text = self.model.vocabulary.decode_text(streams[TEXT][:, 0].tolist()) if TEXT in streams else None
         return Generation(
             streams=streams,
+            made=tuple(sorted((name for name in streams if name not in whole), key=lambda name: name != audio)),
             log_probabilities=item.log_probabilities,
             codes_TK=codes_TK[start:],
             wav_T=wav_T[cut:],
             prompt_codes_TK=codes_TK[:start],
             prompt_wav_T=wav_T[:cut],
             full_wav_T=wav_T,
-            text=text,
+            text=whole_text(self.model.vocabulary, streams),
             sample_rate=codec.sample_rate,
             steps=item.steps,
             seconds=(len(codes_TK) - start) / float(codec.frame_rate),
@@ -365,6 +494,8 @@ class Generator:
     def _check_context(
         self, given: Mapping[str, np.ndarray], prompts: Mapping[str, np.ndarray], limits: dict[str, int], seconds: float
     ) -> None:
+        if not refusal(self.model, given):
+            return
         context, rate = self.model.config.context, float(self.model.codec_identity.frame_rate)
         fixed = {name: len(codes) for name, codes in given.items()}
         start = {name: len(prompts.get(name, ())) for name in limits if name not in fixed}
@@ -417,10 +548,4 @@ def sampled(loop: Autoregressive, b: int) -> Sampled:
     """One document of a loop that is done."""
     item = loop.items[b]
     streams = item.plan.deinterleave(loop.grid(b), loop.model.vocabulary)
-    scores = item.plan.deinterleave(loop.log_probabilities(b))
-    return Sampled(
-        streams,
-        scores,
-        item.n_steps,
-        bool(item.ended) and item.ended >= set(item.request.limits) - set(item.request.given),
-    )
+    return Sampled(streams, item.plan.deinterleave(loop.log_probabilities(b)), item.n_steps, has_ended(item))

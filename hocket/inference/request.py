@@ -46,6 +46,7 @@ class Generation:
     """What came out for one item."""
 
     streams: dict[str, np.ndarray]  # int64 [T, K], every stream of the document, prompt included
+    made: tuple[str, ...]  # streams that were not given whole, the one that is heard first
     log_probabilities: dict[str, np.ndarray]  # float32 [T, K], of each code that was drawn; nan of those that were not
     codes_TK: np.ndarray  # int64, frames of audio after the prompt
     wav_T: Tensor  # float32, the continuation alone; empty where only units or text came out

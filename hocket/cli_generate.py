@@ -1,0 +1,271 @@
+# ruff: noqa: PLC0415 (rooms are imported inside the commands, for a quick --help)
+"""`hocket generate`: sound and text from a checkpoint, or from a pipeline of several."""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hocket.cli_common import Device, Json, examples, goes_on, report
+from hocket.errors import InputError
+
+if TYPE_CHECKING:
+    from hocket.inference.files import Maker
+    from hocket.inference.guidance import Guidance
+    from hocket.inference.masking import MaskSampling
+    from hocket.inference.rows import Row
+
+EPILOG = examples(
+    "hocket generate runs/demo --prompt hello.wav --seconds 4 --out more.wav",
+    "hocket generate runs/tts --text 'Good morning.' --seed 3 --out morning.wav",
+    "hocket generate runs/asr --prompt question.wav --beams 4 --out question.txt",
+    "hocket generate runs/demo --batch prompts.jsonl --out made/ --batch-size 16",
+    "hocket generate --pipeline runs/semantic,runs/soundstorm --prompt hello.wav --seconds 20",
+    "hocket generate runs/tts --text 'Good morning.' --guidance 3 --row 'audio[1:].temperature=0.7'",
+)
+SAMPLING, MASKED, FILES = "Sampling", "Models that predict in place", "Files"
+
+
+@goes_on
+def generate(
+    checkpoint: Annotated[
+        Path | None, typer.Argument(help="A run, one of its checkpoints, or a model folder.", show_default=False)
+    ] = None,
+    pipeline: Annotated[
+        str | None, typer.Option(help="Instead: checkpoints that go one after another, A,B,C, or a YAML file.")
+    ] = None,
+    prompt: Annotated[Path | None, typer.Option(help="Audio to continue, recognise, or convert.")] = None,
+    prompt_seconds: Annotated[float | None, typer.Option(help="Use only so much of the prompt's start.")] = None,
+    prompt_text: Annotated[str | None, typer.Option(help="What is said in the prompt (VALL-E).")] = None,
+    text: Annotated[str | None, typer.Option(help="What to say, for models that read text.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Where a model can do several: continuation, tts, recognition, s2s.")
+    ] = None,
+    streams: Annotated[
+        list[str] | None, typer.Option("--stream", help="NAME=FILE.npy, codes of a further stream that is given.")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Seconds to generate, at most; 5, or as much as the source has, unless given.")
+    ] = None,
+    out: Annotated[
+        Path,
+        typer.Option(help="The file to write (.wav, .txt); with --batch a folder.", rich_help_panel=FILES),
+    ] = Path("generated.wav"),
+    batch: Annotated[
+        Path | None,
+        typer.Option(help="Rows to make: JSON lines with id, prompt, text, seconds, seed, …", rich_help_panel=FILES),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Items made together.", min=1, rich_help_panel=FILES)] = 8,
+    n: Annotated[
+        int, typer.Option("-n", "--n", help="How many of each, with seeds seed, seed + 1, …", rich_help_panel=FILES)
+    ] = 1,
+    continuation_only: Annotated[
+        bool, typer.Option("--continuation-only", help="Write the wav without the prompt.", rich_help_panel=FILES)
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="With --batch: make again what is there.", rich_help_panel=FILES)
+    ] = False,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same file.", rich_help_panel=SAMPLING)] = 0,
+    temperature: Annotated[
+        float, typer.Option(help="Divides the logits; 0 takes the likeliest code.", rich_help_panel=SAMPLING)
+    ] = 0.9,
+    top_k: Annotated[
+        int, typer.Option(help="Sample among so many likeliest codes; 0 is off.", rich_help_panel=SAMPLING)
+    ] = 0,
+    top_p: Annotated[
+        float,
+        typer.Option(help="Sample among the codes that hold this probability; 1 is off.", rich_help_panel=SAMPLING),
+    ] = 0.95,
+    min_p: Annotated[
+        float,
+        typer.Option(help="Leave out codes less probable than this share of the likeliest.", rich_help_panel=SAMPLING),
+    ] = 0.0,
+    repetition_window: Annotated[
+        int, typer.Option(help="Repetition-aware: look at so many last codes; 0 is off.", rich_help_panel=SAMPLING)
+    ] = 0,
+    repetition_ratio: Annotated[
+        float, typer.Option(help="Draw again what makes up more than this share of them.", rich_help_panel=SAMPLING)
+    ] = 0.1,
+    rows: Annotated[
+        list[str] | None,
+        typer.Option("--row", help="Another value for a stream or level: audio.0.top_k=50.", rich_help_panel=SAMPLING),
+    ] = None,
+    guidance: Annotated[
+        str | None,
+        typer.Option(help="Classifier-free guidance: SCALE, or START:END over the document.", rich_help_panel=SAMPLING),
+    ] = None,
+    beams: Annotated[
+        int, typer.Option(help="Recognition by beam search of this width; 1 samples.", min=1, rich_help_panel=SAMPLING)
+    ] = 1,
+    passes: Annotated[
+        str | None, typer.Option(help="Passes by level, as 16,1 (the last for the rest).", rich_help_panel=MASKED)
+    ] = None,
+    choice_temperature: Annotated[
+        float | None, typer.Option(help="Noise on the choice of what is fixed first.", rich_help_panel=MASKED)
+    ] = None,
+    span: Annotated[
+        int | None, typer.Option(help="Frames that are fixed together (MAGNeT: 3).", rich_help_panel=MASKED)
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="Of the weights: float32 or bfloat16.")] = "float32",
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Sample from a trained model: continue a prompt, speak a text, recognise a recording, or start from nothing.
+
+    Writes sound, codes and settings side by side.
+    """
+    from hocket.inference.files import Job, copies_of
+    from hocket.inference.rows import Row, read_rows
+    from hocket.inference.sampling import Sampling
+    from hocket.progress import ProgressBar
+
+    sampling = Sampling(
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_window=repetition_window,
+        repetition_ratio=repetition_ratio,
+        rows=_parse_rows(rows or []),
+    )
+    first = Row(
+        name="",
+        prompt=prompt,
+        prompt_seconds=prompt_seconds,
+        prompt_text=prompt_text,
+        text=text,
+        seconds=seconds,
+        seed=seed,
+        task=task,
+        streams=_parse_streams(streams or []),
+        sampling=sampling,
+    )
+    asked = list(read_rows(batch, first)) if batch else [_named(first, out)]
+    wanted = [copy for row in asked for copy in (copies_of(row, n) if isinstance(row, Row) else [row])]
+    maker = _open(checkpoint, pipeline, device, dtype)
+    guided, masks = _find_how(guidance, maker.in_place, passes, choice_temperature, span)
+    job = Job(
+        maker=maker,
+        folder=out if batch else out.parent,
+        include_prompt=not continuation_only,
+        batch=batch_size,
+        guidance=guided,
+        masks=masks,
+        beams=beams,
+        names_rows=batch is not None,
+    )
+    with ProgressBar("generate") as bar:
+        job.on_progress = lambda done, total, speed: bar.update(
+            done, total, f"{speed:.2f} x real time" if speed else ""
+        )
+        summary = job.run(wanted, fresh=fresh or not batch)
+    if batch:
+        job.write_rejected()
+    if job.rejected and not batch:
+        raise InputError(job.rejected[0]["reason"])
+    report(summary, as_json, "\n".join(_describe(summary)))
+    for row in job.rejected:
+        print(f"error: {row['reason']}", file=sys.stderr)
+    if job.rejected:
+        raise typer.Exit(1)
+
+
+def _named(row: "Row", out: Path) -> "Row":
+    """The row of the command line, named by the file that was asked for."""
+    if out.suffix not in (".wav", ".txt"):
+        raise InputError(f"sound is written as .wav and text as .txt; {out} has the ending {out.suffix!r}")
+    return dataclasses.replace(row, name=out.stem)
+
+
+def _open(checkpoint: Path | None, pipeline: str | None, device: str, dtype: str) -> "Maker":
+    from hocket.inference.files import open_generator
+
+    if (checkpoint is None) == (pipeline is None):
+        raise InputError("say what to sample from: a CHECKPOINT, or --pipeline with several, and not both")
+    if checkpoint is not None:
+        return open_generator(checkpoint, device, dtype)
+    from hocket.inference.pipeline import Pipeline
+
+    assert pipeline is not None
+    return Pipeline.open(pipeline, device=device, dtype=dtype)
+
+
+def _parse_rows(rows: list[str]) -> dict[str, dict[str, Any]]:
+    """`audio.0.top_k=50` as settings by stream and level."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        place, equals, value = row.partition("=")
+        name, dot, key = place.rpartition(".")
+        try:
+            number = float(value) if "." in value or "e" in value else int(value)
+        except ValueError:
+            number = None
+        if not (equals and dot) or number is None:
+            raise InputError(f"--row {row} is none: write STREAM.KEY=NUMBER, such as audio[1:].temperature=0.7")
+        found.setdefault(name, {})[key] = number
+    return found
+
+
+def _parse_streams(streams: list[str]) -> dict[str, Path]:
+    found = {}
+    for stream in streams:
+        name, equals, path = stream.partition("=")
+        if not (name and equals and path):
+            raise InputError(f"--stream {stream} is none: write NAME=FILE.npy, such as user=user.npy")
+        found[name] = Path(path)
+    return found
+
+
+def _find_how(
+    guidance: str | None,
+    in_place: bool,
+    passes: str | None,
+    choice_temperature: float | None,
+    span: int | None,
+) -> "tuple[Guidance | None, MaskSampling | None]":
+    """Guidance and masks, as the kind of model wants them."""
+    from hocket.inference.guidance import Guidance
+    from hocket.inference.masking import MaskSampling
+
+    scales = _numbers("--guidance", guidance, ":", float)
+    if len(scales) > 2:
+        raise InputError(f"--guidance is SCALE or START:END, not {guidance}")
+    changes: dict[str, Any] = {"choice_temperature": choice_temperature, "span": span}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if passes:
+        changes["steps"] = tuple(_numbers("--passes", passes, ",", int))
+    if in_place and scales:
+        changes |= {"guidance": scales[0], "guidance_end": scales[-1]}
+    masks = MaskSampling(**changes) if changes else None
+    guided = Guidance(scale=scales[0], end_scale=scales[-1]) if scales and not in_place else None
+    return guided, masks
+
+
+def _numbers(option: str, text: str | None, separator: str, kind: type) -> list:
+    try:
+        return [kind(part) for part in text.split(separator)] if text else []
+    except ValueError:
+        raise InputError(f"{option} takes numbers with {separator} between them, not {text}") from None
+
+
+def _describe(summary: dict[str, Any]) -> list[str]:
+    """A line for each item, and one for all."""
+    lines = []
+    for item in summary["outputs"]:
+        parts = [f"{item['prompt_seconds']:.2f} s of prompt"] if item["prompt_seconds"] else []
+        if item["wav"]:
+            end = ", where the model ended it" if item["ended"] else ""
+            parts.append(f"{item['generated_seconds']:.2f} s generated with seed {item['seed']}{end}")
+        if item["text"] is not None and not item["wav"]:
+            parts.append(f'"{item["text"]}"')
+        lines.append(f"{item['wav'] or item['name']}: {', '.join(parts)}")
+    if summary["kept"]:
+        lines.append(f"{len(summary['kept'])} rows were there already")
+    if summary["generated_seconds"]:
+        lines.append(
+            f"{summary['generated_seconds']:.2f} s of audio in {summary['wall_seconds']:.2f} s, "
+            f"{summary['real_time_factor']:.2f} x real time"
+        )
+    return lines

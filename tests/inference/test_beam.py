@@ -129,7 +129,7 @@ def open_request(model, stream, seed=0, limit=9, n_frames=3):
     is_open = stream == "audio" or model.layout.has_spans
     limits = {name: limit for name in model.layout.streams if name == stream or is_open}
     heard = {"audio": recording(n_frames, seed)}
-    return Request(**{"prompts" if is_open else "given": heard}, limits=limits)
+    return Request(given={} if is_open else heard, prompts=heard if is_open else {}, limits=limits)
 
 
 def test_one_beam_is_greedy_search(make_model):

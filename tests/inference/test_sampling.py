@@ -206,6 +206,27 @@ def test_the_cumulative_sum_is_entered_at_weights_above_zero_only():
         assert invert(weight, torch.tensor([[[number]]], dtype=torch.float64)).item() in (1, 3)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("sampling", [Sampling(top_k=50, top_p=0.9), Sampling(min_p=0.02), BY_ROW])
+def test_a_captured_draw_is_that_of_the_cpu(sampling):
+    """The last bit of a sum may decide otherwise, in one draw of many."""
+    generator = torch.Generator().manual_seed(4)
+    logits, uniform = torch.randn(64, 3, 500, generator=generator), torch.rand(64, 3, 2, generator=generator)
+    held, numbers, sampler = torch.zeros_like(logits).cuda(), uniform.cuda(), Sampler(sampling, LAYOUT)
+    pass_ = pass_of(held)._replace(ids_PJ=pass_of(logits).ids_PJ.cuda())
+    sampler.choose(pass_, (1, 2, 3), numbers)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        position, log_probability = sampler.choose(pass_, (1, 2, 3), numbers)
+    held.copy_(logits)
+    graph.replay()
+    wanted = draw(sampling, logits, uniform)
+    same = position.cpu() == wanted[0]
+    assert same.float().mean() > 0.98
+    torch.testing.assert_close(log_probability.cpu()[same], wanted[1][same], atol=1e-5, rtol=1e-5)
+
+
 # --- repetition -----------------------------------------------------------------------------------------------------
 
 CERTAIN = torch.tensor([0.8, 0.1, 0.1]).log()  # with top_p .5, always the first id

@@ -3,6 +3,7 @@
 Shapes: L layers, B batch, G key and value heads, S steps that fit, C head width.
 """
 
+from collections.abc import Sequence
 from copy import copy
 
 import torch
@@ -49,30 +50,68 @@ class KeyValueCache:
         v_BGSC[:, :, self.length : stop] = v_BGTC
         return k_BGSC[:, :, :stop], v_BGSC[:, :, :stop]
 
-    def slots(self) -> tuple[Tensor, ...]:
-        """Where each layer's keys and values of the next step go, `[2, B, G, C]`."""
-        self._check(self.length + 1)
-        return self.kv_L2BGSC.select(4, self.length).unbind(0)
-
-    def seen(self, window: int = 0) -> tuple[Tensor, ...]:
-        """What the next step sees once it is written: keys of a layer, then its values, `[B, G, S, C]` each.
+    def place(self, window: int = 0) -> "Place":
+        """Where the next step goes, and what it sees.
 
         Args:
-            window: the most steps, the next one included; 0 for all.
+            window: the most steps that it sees, itself included; 0 for all.
         """
         stop = self.length + 1
+        self._check(stop)
         start = max(0, stop - window) if window else 0
-        return self._flat_MBGSC.narrow(3, start, stop - start).unbind(0)
+        slots = self.kv_L2BGSC.select(4, self.length).unbind(0)
+        return Place(slots, self._flat_MBGSC.narrow(3, start, stop - start).unbind(0))
+
+    def movable_place(self, at_1: Tensor, size: int, window: int = 0) -> "MovablePlace":
+        """Where a step goes whose position is only known to the device, among the first `size` steps."""
+        steps_S = torch.arange(size, device=at_1.device)
+        seen_S = steps_S <= at_1
+        if window:
+            seen_S &= steps_S > at_1 - window
+        return MovablePlace(self.kv_L2BGSC.unbind(0), self._flat_MBGSC.narrow(3, 0, size).unbind(0), at_1, seen_S[None])
 
     def advance(self, n_steps: int) -> None:
         """Counts `n_steps` steps, once all layers have written them."""
         self.length += n_steps
 
     def select(self, indices_B: Tensor) -> "KeyValueCache":
-        """A cache of these entries of the batch, in this order."""
+        """A cache of these entries of the batch, in this order: in the same memory if it is as many."""
+        indices_B = indices_B.to(self.kv_L2BGSC.device)
+        if len(indices_B) == self.kv_L2BGSC.shape[2]:
+            filled = self.kv_L2BGSC.narrow(4, 0, self.length)
+            filled.copy_(filled.index_select(2, indices_B))
+            return self
         chosen = copy(self)
-        chosen._set(self.kv_L2BGSC[:, :, indices_B.to(self.kv_L2BGSC.device)])
+        chosen._set(self.kv_L2BGSC.index_select(2, indices_B))
         return chosen
 
     def _check(self, stop: int) -> None:
         assert stop <= self.max_steps, f"the cache holds {self.max_steps} steps, not {stop}"
+
+
+class Place:
+    """A step's place in the cache, as views."""
+
+    seen_1S: Tensor | None = None
+    """Which of the steps that `keys_and_values` returns the step sees, where it is not all."""
+
+    def __init__(self, slots: Sequence[Tensor], kept: Sequence[Tensor]):
+        self._slots, self._kept = slots, kept
+
+    def write(self, layer: int, new_2BGC: Tensor) -> None:
+        self._slots[layer].copy_(new_2BGC)
+
+    def keys_and_values(self, layer: int) -> tuple[Tensor, Tensor]:
+        """`[B, G, S, C]` each."""
+        return self._kept[2 * layer], self._kept[2 * layer + 1]
+
+
+class MovablePlace(Place):
+    """A step's place in the cache, by a tensor: the same operations on the same memory at every step."""
+
+    def __init__(self, layers: Sequence[Tensor], kept: Sequence[Tensor], at_1: Tensor, seen_1S: Tensor):
+        super().__init__(layers, kept)
+        self._at_1, self.seen_1S = at_1, seen_1S
+
+    def write(self, layer: int, new_2BGC: Tensor) -> None:
+        self._slots[layer].index_copy_(3, self._at_1, new_2BGC.unsqueeze(3).to(self._slots[layer].dtype))

@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hocket.model.cache import Place
 from hocket.model.config import ModelConfig
 from hocket.model.decoder import TransformerBlock, rotary
 from hocket.model.products import Product, product
@@ -126,33 +127,23 @@ class Scratch:
         return self._q_BGHC if self._q_cast is None else self._q_cast.copy_(self._q_BGHC)
 
 
-def step_block(
-    s: Scratch,
-    w: BlockWeights,
-    turn_C: Tensor,
-    slot_2BGC: Tensor,
-    k_BGSC: Tensor,
-    v_BGSC: Tensor,
-    at: int = 0,
-    mask: Tensor | None = None,
-) -> None:
+def step_block(s: Scratch, w: BlockWeights, turn_C: Tensor, place: Place, layer: int, at: int = 0) -> None:
     """One block of one step: from the residual in the buffers to the residual in the buffers.
 
     Args:
         turn_C: the row of `turns_table` at the step's position.
-        slot_2BGC: where in the cache the step's keys and values go.
-        k_BGSC, v_BGSC: those of the step and of all that it sees.
+        place: the step's in the cache.
         at: position whose matrices are used.
-        mask: what the step sees of them, where it is not all; broadcast to `[B, G, H / G, S]`.
     """
-    remember(s, w, turn_C, slot_2BGC, at)
-    mixed_BGHC = F.scaled_dot_product_attention(s.queries(), k_BGSC, v_BGSC, attn_mask=mask)
+    remember(s, w, turn_C, place, layer, at)
+    k_BGSC, v_BGSC = place.keys_and_values(layer)
+    mixed_BGHC = F.scaled_dot_product_attention(s.queries(), k_BGSC, v_BGSC, attn_mask=place.seen_1S)
     s.x_BD.add_(w.out[at](mixed_BGHC.reshape(s.batch, -1)))
     s.inner_B2F.copy_(w.gate_up[at](s.normalise()))
     s.x_BD.add_(w.down[at](F.silu(s.gate_BF).mul_(s.up_BF)))
 
 
-def remember(s: Scratch, w: BlockWeights, turn_C: Tensor, slot_2BGC: Tensor, at: int = 0) -> None:
+def remember(s: Scratch, w: BlockWeights, turn_C: Tensor, place: Place, layer: int, at: int = 0) -> None:
     """The first part of a block: queries into the buffers, keys and values into the cache."""
     heads_BO, bias = w.qkv[at](s.normalise()), w.bias[at]
     if bias is None:
@@ -164,4 +155,4 @@ def remember(s: Scratch, w: BlockWeights, turn_C: Tensor, slot_2BGC: Tensor, at:
         s.turned_BNC.div_(norm_BN1).mul_(w.gain_NC)
     if w.turns:
         s.pairs_BNC.mul_(turn_C)
-    slot_2BGC.copy_(s.new_2BGC)
+    place.write(layer, s.new_2BGC)

@@ -13,13 +13,14 @@ Shapes: B batch, T steps, R rows, P rows of a pass, J legal ids (of the row that
 draw, W last tokens.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from hocket.model.graphs import StaticFunction, bucket
 from hocket.model.products import is_bag
 from hocket.model.set_products import NOTHING, SetProducts, stack_rows
 from hocket.model.steps import StepDepth, StepTrunk
@@ -43,7 +44,11 @@ class Pass(NamedTuple):
 
 
 class Chooser(Protocol):
-    """Draws a position for each row of a pass, and says how probable it was."""
+    """Draws a position for each row of a pass, and says how probable it was.
+
+    Where nothing but the arguments of `choose` decides what it draws, and nothing in it waits for the device, it may
+    have a hashable `graph_key`: on a GPU a step is then captured, once for each key.
+    """
 
     def choose(
         self, pass_: Pass, legal_R: Sequence[int], uniform_BPU: Tensor, recent_BPW: Tensor | None = None
@@ -57,18 +62,22 @@ class Stepper:
         model: a causal one; its weights are to stay as they are while it is stepped.
         batch: B, documents that go in lockstep.
         max_steps: T, the most steps that will be read.
+        static: single steps are read, and whole steps drawn, by functions of tensors of fixed shapes, captured as CUDA
+            graphs; on a GPU unless told otherwise. Elsewhere it only costs, and is for tests.
     """
 
-    def __init__(self, model: "Model", batch: int, max_steps: int):
+    def __init__(self, model: "Model", batch: int, max_steps: int, static: bool | None = None):
         self._model = model
         self._none = model.vocabulary.id("<none>")
         self._ids_PJ: dict[tuple[int, ...], Tensor] = {}
         self._in_bags = is_bag(model.head.weight, batch)
+        self._static = model.device.type == "cuda" if static is None else static
         weights = sum(p.numel() * p.element_size() for p in model.parameters())
         with _lasting():
             self._cache = model.decoder.new_cache(batch, max_steps)
-            self._hidden_BD = torch.zeros(0)
+            self._hidden_BD = model.head.weight.new_zeros(batch, model.config.dim)
             self._fast = Prepared(model, batch, max_steps) if weights <= MOST_PREPARED else None
+            self._forget_graphs()
 
     @property
     def length(self) -> int:
@@ -84,10 +93,15 @@ class Stepper:
     def feed(self, ids_BTR: Tensor) -> None:
         """Reads the next T steps, on any device."""
         ids_BTR = ids_BTR.to(self._model.device)
-        if self._fast and ids_BTR.shape[1] == 1:
-            self._hidden_BD = self._fast.trunk(ids_BTR[:, 0], self._cache)
+        if not self._fast or ids_BTR.shape[1] > 1:
+            self._hidden_BD.copy_(self._model.decoder.step(ids_BTR, self._cache)[:, -1])
+        elif self._static:
+            assert self.length < self.max_steps, f"the cache holds {self.max_steps} steps, not one more"
+            at_1 = torch.full((1,), self.length, device=ids_BTR.device)
+            self._read(bucket(self.length + 1, self.max_steps), ids_BTR[:, 0], at_1)
+            self._cache.advance(1)
         else:
-            self._hidden_BD = self._model.decoder.step(ids_BTR, self._cache)[:, -1]
+            self._fast.trunk(ids_BTR[:, 0], self._cache, self._hidden_BD)
 
     def passes(self, legal_R: Sequence[int], ids_BR: Tensor) -> Iterator[Pass]:
         """The distributions of the next step, as far as rows are drawn.
@@ -136,10 +150,29 @@ class Stepper:
         """
         device = self._model.device
         ids_BR, open_BR, uniform_BRU = ids_BR.to(device, copy=True), open_BR.to(device), uniform_BRU.to(device)
-        log_p_BR = torch.full(ids_BR.shape, torch.nan, device=device)
+        given = [ids_BR, open_BR, uniform_BRU] + ([] if recent_BRW is None else [recent_BRW.to(device)])
+        graph_key = getattr(sampler, "graph_key", None)
+        if not self._fast or not self._static or graph_key is None:
+            return self._draw((legal_R, sampler), *given)
+        key = (tuple(legal_R), graph_key, recent_BRW is None)
+        self._samplers[key] = sampler
+        ids_BR, log_p_BR = self._drawn(key, *given)
+        return ids_BR.clone(), log_p_BR.clone()
+
+    def _draw(
+        self,
+        how: tuple[Sequence[int], Chooser],
+        ids_BR: Tensor,
+        open_BR: Tensor,
+        uniform_BRU: Tensor,
+        recent_BRW: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Does what `step` does, on the device; `ids_BR` changes."""
+        legal_R, sampler = how
+        log_p_BR = torch.full(ids_BR.shape, torch.nan, device=ids_BR.device)
         for pass_ in self.passes(legal_R, ids_BR):
             rows = span(pass_.rows)
-            recent_BPW = None if recent_BRW is None else recent_BRW[:, rows].to(device)
+            recent_BPW = None if recent_BRW is None else recent_BRW[:, rows]
             position_BP, drawn_BP = sampler.choose(pass_, legal_R, uniform_BRU[:, rows], recent_BPW)
             chosen_BP = pass_.ids_PJ.gather(1, position_BP.T).T
             ids_BR[:, rows] = torch.where(open_BR[:, rows], chosen_BP, ids_BR[:, rows])
@@ -149,16 +182,39 @@ class Stepper:
     @torch.no_grad()
     def select(self, indices_B: Tensor) -> None:
         """Goes on with these entries of the batch, in this order; one may occur several times."""
-        batch = len(indices_B)
+        before, batch = len(self._hidden_BD), len(indices_B)
         with _lasting():
             self._cache = self._cache.select(indices_B)
-            self._hidden_BD = self._hidden_BD[indices_B.to(self._hidden_BD.device)]
+            hidden_BD = self._hidden_BD[indices_B.to(self._hidden_BD.device)]
+            if batch == before:
+                self._hidden_BD.copy_(hidden_BD)
+                return
+            self._hidden_BD = hidden_BD
+            self._forget_graphs()
             in_bags = is_bag(self._model.head.weight, batch)
             if self._fast and in_bags != self._in_bags:
                 self._fast = Prepared(self._model, batch, self.max_steps)
             elif self._fast:
                 self._fast.resize(batch)
             self._in_bags = in_bags
+
+    def _forget_graphs(self) -> None:
+        """Starts anew with what is captured: shapes or memory are others."""
+        self._samplers: dict[Hashable, Chooser] = {}
+        self._read = StaticFunction(self._read_at)
+        self._drawn = StaticFunction(self._draw_again)
+
+    def _read_at(self, size: int, ids_BR: Tensor, at_1: Tensor) -> tuple[Tensor, ...]:
+        """Reads a step whose position is a tensor, below `size`."""
+        assert self._fast is not None
+        self._fast.trunk.at(ids_BR, at_1, self._cache, size, self._hidden_BD)
+        return ()
+
+    def _draw_again(
+        self, key: tuple[tuple[int, ...], Hashable, bool], ids_BR: Tensor, *others: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Draws a step, as often as wanted from the same tensors."""
+        return self._draw((key[0], self._samplers[key]), ids_BR.clone(), *others)
 
     @torch.no_grad()
     def _led(self, sets: tuple[int, ...]) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hocket.model.cache import KeyValueCache
+from hocket.model.cache import KeyValueCache, Place
 from hocket.model.decoder import Decoder, TransformerBlock
 from hocket.model.depth import DepthHead, RowLinear
 from hocket.model.products import SUM, Product, product
@@ -33,35 +33,42 @@ class StepTrunk:
     def __init__(self, decoder: Decoder, batch: int, max_steps: int):
         weight_VD, c = decoder.embedding.weight.detach(), decoder.config
         self._weight_VD, self.config = weight_VD, c
-        self.blocks = _prepare(decoder.blocks, batch)
-        self.gain_D = decoder.norm.weight.detach() * math.sqrt(c.dim)
-        self.turns_SC = turns_table(c, max_steps, weight_VD.device)
+        self._blocks = _prepare(decoder.blocks, batch)
+        self._gain_D = decoder.norm.weight.detach() * math.sqrt(c.dim)
+        self._turns_SC = turns_table(c, max_steps, weight_VD.device)
         self.resize(batch)
 
     def resize(self, batch: int) -> None:
         """Other buffers, for another number of documents."""
         weight = self._weight_VD
-        self.scratch = Scratch(self.config, batch, weight.device, weight.dtype)
-        self.hidden_BD = torch.zeros_like(self.scratch.normed_BD)
-        """States of the last step."""
-        self._offsets_BR: dict[int, Tensor] = {}
+        self._scratch = Scratch(self.config, batch, weight.device, weight.dtype)
+        self._offsets: dict[int, Tensor] = {}  # of the first cell of each document, by the number of rows
 
-    def __call__(self, ids_BR: Tensor, cache: KeyValueCache) -> Tensor:
-        """States `[B, D]` of the next step; the buffer is used again at the next call."""
-        s = self.scratch
-        s.x_BD.copy_(self.embed(ids_BR))
-        turn_C, slots, seen = self.turns_SC[cache.length], cache.slots(), cache.seen(self.config.window)
-        for layer, block in enumerate(self.blocks):
-            step_block(s, block, turn_C, slots[layer], seen[2 * layer], seen[2 * layer + 1])
+    def __call__(self, ids_BR: Tensor, cache: KeyValueCache, out_BD: Tensor) -> None:
+        """Reads the next step; its states go into `out_BD`."""
+        self._run(ids_BR, self._turns_SC[cache.length], cache.place(self.config.window), out_BD)
         cache.advance(1)
-        return torch.mul(s.normalise(), self.gain_D, out=self.hidden_BD)
 
-    def embed(self, ids_BR: Tensor) -> Tensor:
+    def at(self, ids_BR: Tensor, at_1: Tensor, cache: KeyValueCache, size: int, out_BD: Tensor) -> None:
+        """Reads a step whose position is a tensor, below `size`; the cache is not told that it is there."""
+        turn_C = self._turns_SC.index_select(0, at_1)[0]
+        self._run(ids_BR, turn_C, cache.movable_place(at_1, size, self.config.window), out_BD)
+
+    def _run(self, ids_BR: Tensor, turn_C: Tensor, place: Place, out_BD: Tensor) -> None:
+        s = self._scratch
+        s.x_BD.copy_(self._embed(ids_BR))
+        for layer, block in enumerate(self._blocks):
+            step_block(s, block, turn_C, place, layer)
+        torch.mul(s.normalise(), self._gain_D, out=out_BD)
+
+    def _embed(self, ids_BR: Tensor) -> Tensor:
         """Sum of the embeddings of each step's cells, `[B, D]`; that of filler is zero."""
-        n_rows = ids_BR.shape[1]
-        if n_rows not in self._offsets_BR:
-            self._offsets_BR[n_rows] = torch.arange(len(ids_BR), device=ids_BR.device) * n_rows
-        return torch.embedding_bag(self._weight_VD, ids_BR.reshape(-1), self._offsets_BR[n_rows], False, SUM)[0]
+        if ids_BR.device.type != "cpu":
+            return F.embedding(ids_BR, self._weight_VD).sum(dim=1)
+        offsets_B = self._offsets.get(ids_BR.shape[1])
+        if offsets_B is None:
+            offsets_B = self._offsets[ids_BR.shape[1]] = torch.arange(len(ids_BR)) * ids_BR.shape[1]
+        return torch.embedding_bag(self._weight_VD, ids_BR.reshape(-1), offsets_B, False, SUM)[0]
 
 
 class StepDepth:
@@ -70,14 +77,14 @@ class StepDepth:
     def __init__(self, depth: DepthHead, batch: int):
         self.config, self.rows, self._input_V = depth.config, depth.rows, depth.input_V
         self._in_rows = isinstance(depth.projection, RowLinear)
-        self.blocks = _prepare(depth.blocks, batch)
+        self._blocks = _prepare(depth.blocks, batch)
         projection, table = depth.projection.weight.detach(), depth.embedding.weight.detach()
         sets = list(projection) if self._in_rows else [projection]
         self._projections: list[Product] = [product(w, batch) for w in sets]
         self._table = table if self._in_rows else F.linear(table, projection)
         """Embedding of each id that is read: as wide as the trunk, or projected where one projection serves all."""
         c, device = depth.config, table.device
-        self.turns_PC = turns_table(c, len(self.rows), device)
+        self._turns_PC = turns_table(c, len(self.rows), device)
         gain_E = depth.norm.weight.detach().float() * math.sqrt(c.dim)
         scaled = (depth.weight.detach().float() * gain_E).to(table.dtype)
         self._indices = {index: s for s, index in enumerate(i for i, ranges in enumerate(depth.set_ranges) if ranges)}
@@ -88,7 +95,7 @@ class StepDepth:
     def resize(self, batch: int) -> None:
         """Other buffers and another cache, for another number of documents."""
         c, table = self.config, self._table
-        self.scratch = Scratch(c, batch, table.device, table.dtype)
+        self._scratch = Scratch(c, batch, table.device, table.dtype)
         self._cache = KeyValueCache(
             n_layers=c.n_layers,
             batch=batch,
@@ -98,9 +105,9 @@ class StepDepth:
             device=table.device,
             dtype=table.dtype,
         )
-        self._places: list[tuple[tuple[Tensor, ...], tuple[Tensor, ...]]] = []
+        self._places: list[Place] = []
         for _ in self.rows:
-            self._places.append((self._cache.slots(), self._cache.seen()))
+            self._places.append(self._cache.place())
             self._cache.advance(1)
 
     @property
@@ -110,24 +117,24 @@ class StepDepth:
 
     def start(self, hidden_BD: Tensor) -> None:
         """Reads the trunk's state. Its own output predicts nothing: the last block only remembers it."""
-        s, (slots, seen) = self.scratch, self._places[0]
+        s, place, turn_C = self._scratch, self._places[0], self._turns_PC[0]
         s.x_BD.copy_(self._projections[0](hidden_BD))
-        for layer, block in enumerate(self.blocks[:-1]):
-            step_block(s, block, self.turns_PC[0], slots[layer], seen[2 * layer], seen[2 * layer + 1])
-        remember(s, self.blocks[-1], self.turns_PC[0], slots[-1])
+        for layer, block in enumerate(self._blocks[:-1]):
+            step_block(s, block, turn_C, place, layer)
+        remember(s, self._blocks[-1], turn_C, place, len(self._blocks) - 1)
 
     def __call__(self, ids_B: Tensor, position: int) -> None:
         """Reads the cells of the row before that of a position, 1 or later."""
-        s, (slots, seen) = self.scratch, self._places[position]
+        s, place, turn_C = self._scratch, self._places[position], self._turns_PC[position]
         at = position if self._in_rows else 0
         embedded = F.embedding(self._input_V[ids_B], self._table)
         s.x_BD.copy_(self._projections[at](embedded) if self._in_rows else embedded)
-        for layer, block in enumerate(self.blocks):
-            step_block(s, block, self.turns_PC[position], slots[layer], seen[2 * layer], seen[2 * layer + 1], at)
+        for layer, block in enumerate(self._blocks):
+            step_block(s, block, turn_C, place, layer, at)
 
     def logits(self, legal: int) -> Tensor:
         """Logits `[B, 1, J]` over a legal set, in float32, of the row whose position was read last."""
-        return self._logits(self.scratch.normalise(), (self._indices[legal],))
+        return self._logits(self._scratch.normalise(), (self._indices[legal],))
 
 
 def _prepare(blocks: Sequence[torch.nn.Module] | torch.nn.ModuleList, batch: int) -> list[BlockWeights]:

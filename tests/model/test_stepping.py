@@ -6,6 +6,7 @@ import torch
 from hocket.inference import Sampling
 from hocket.interleave import Stage, find_rows
 from hocket.model import Model, stepping
+from hocket.model.graphs import bucket
 from hocket.model.stepping import Stepper
 from tests.conftest import MODEL_LAYOUTS, batch_of, random_document
 
@@ -72,13 +73,13 @@ def legal_ids(stepper: Stepper, index: int) -> torch.Tensor:
     return legal.ids(torch.arange(legal.size))
 
 
-def check(model: Model, batch: int, start: int = 1, tolerance: float = 1e-5) -> None:
+def check(model: Model, batch: int, start: int = 1, tolerance: float = 1e-5, static: bool = False) -> None:
     """Every cell of random documents, read one by one, is distributed as with teacher forcing."""
     documents = [random_document(model, 7, seed=s) for s in range(batch)]
     ids_BTR, legal_TR = torch.stack([ids for ids, _ in documents]), documents[0][1]
     with torch.no_grad():
         expected = [taught(model, ids_TR, legal_TR) for ids_TR in ids_BTR]
-    found = stepped(Stepper(model, batch, ids_BTR.shape[1]), ids_BTR, legal_TR, start)
+    found = stepped(Stepper(model, batch, ids_BTR.shape[1], static), ids_BTR, legal_TR, start)
     for one, other in zip(found, expected, strict=True):
         assert one
         assert set(one) == {cell for cell in other if cell[0] >= start}
@@ -112,6 +113,57 @@ def test_large_models_are_read_as_they_lie(make, monkeypatch, head):
 @pytest.mark.parametrize("batch", [1, 2])
 def test_bfloat16(make, head, batch):
     check(make("Delay(audio)", head).bfloat16(), batch, tolerance=5e-2)
+
+
+@pytest.mark.parametrize("head", ["parallel", "shared", "rows"])
+@pytest.mark.parametrize("changes", [{}, *SHAPES], ids=lambda changes: next(iter(changes), "plain"))
+def test_steps_of_fixed_shapes_give_the_same(make, monkeypatch, changes, head):
+    monkeypatch.setattr(stepping, "bucket", lambda length, most: min(most, length + 3))
+    check(make("Delay(audio)", head, **changes), batch=2, static=True)
+
+
+@pytest.mark.parametrize("head", ["parallel", "shared"])
+def test_whole_steps_of_fixed_shapes_draw_the_same(make, head):
+    model = make("Delay(audio)", head)
+    ids_TR, legal_TR = random_document(model, 9)
+    sampler = Sampling(temperature=0.8, top_k=5).bind(model)
+    sampler.graph_key = "sampler"  # type: ignore[attr-defined]
+    generator, grids = torch.Generator(), []
+    for static in (False, True):
+        stepper, steps = Stepper(model, 2, 8, static), [ids_TR[:1].expand(2, -1)]
+        generator.manual_seed(0)
+        for step in range(1, 8):
+            stepper.feed(steps[-1][:, None])
+            open_BR = (legal_TR[step] > 0) & (torch.rand(2, 3, generator=generator) < 0.8)
+            uniform_BRU = torch.rand(2, 3, sampler.n_numbers, generator=generator)
+            known_BR = ids_TR[step].expand(2, -1)
+            steps.append(stepper.step(known_BR, open_BR, legal_TR[step].tolist(), uniform_BRU, sampler)[0])
+        grids.append(torch.stack(steps))
+    assert torch.equal(*grids)
+
+
+def test_buckets_are_few():
+    assert {bucket(length, 1000) for length in range(1, 1001)} == {64, 128, 256, 512, 1000}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("head", ["parallel", "shared", "rows"])
+def test_captured_steps_draw_what_steps_without_graphs_draw(make, head):
+    model = make("Delay(audio)", head).cuda()
+    ids_TR, legal_TR = random_document(model, 80)
+    sampler = Sampling(temperature=0).bind(model)
+    sampler.graph_key = "sampler"  # type: ignore[attr-defined]
+    grids = []
+    for static in (False, True):
+        stepper, steps = Stepper(model, 2, 80, static), [ids_TR[:1].expand(2, -1).cuda()]
+        for step in range(1, 80):
+            stepper.feed(steps[-1][:, None])
+            open_BR, uniform_BRU = legal_TR[step].expand(2, -1) > 0, torch.zeros(2, 3, sampler.n_numbers)
+            legal_R = legal_TR[step].tolist()
+            steps.append(stepper.step(ids_TR[step].expand(2, -1), open_BR, legal_R, uniform_BRU, sampler)[0])
+        grids.append(torch.stack(steps))
+    assert torch.equal(*grids)
 
 
 def test_several_threads_share_a_product(make):

@@ -2,7 +2,7 @@
 
 import sys
 
-from benchmarks import attention, codecs, depth, generation, imports, loader, loss, mfu, patterns, training
+from benchmarks import attention, codecs, depth, generation, imports, loader, loss, masked, mfu, patterns, training
 
 ALL = {
     "attention": attention.main,
@@ -12,6 +12,7 @@ ALL = {
     "imports": imports.main,
     "loader": loader.main,
     "loss": loss.main,
+    "masked": masked.main,
     "mfu": mfu.main,
     "patterns": patterns.main,
     "training": training.main,

@@ -11,7 +11,6 @@ its time grows in proportion, and that of a step by less. Batches are doubled un
 """
 
 import time
-
 from collections.abc import Callable
 
 import torch

@@ -5,17 +5,16 @@
 `Sampler.choose` for 4 rows of 2,049 logits, batch 1, one thread of a CPU, log-probabilities included: 34 microseconds,
 with top-k 72, with top-p 83, with both and min-p 87, looking at repetition 108, greedy 15. `drawing.py` has the method.
 
-Shapes: B batch, P rows of a pass, R rows, J legal ids, U numbers of a draw, W last tokens, M cells.
+Shapes: B batch, P rows of a pass, R rows, J legal ids, U numbers of a draw, W last tokens.
 """
 
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from hocket.errors import InputError, did_you_mean
@@ -24,10 +23,8 @@ from hocket.interleave import Layout
 from hocket.interleave.checks import is_whole
 from hocket.interleave.plan import NO_STREAM, Plan
 from hocket.interleave.stream import StreamRef
-
-if TYPE_CHECKING:
-    from hocket.model import Model
-    from hocket.model.stepping import Pass
+from hocket.model import Model
+from hocket.model.stepping import Pass
 
 _LEVEL = re.compile(r"([A-Za-z_]\w*)\.(\d+)")
 
@@ -81,23 +78,13 @@ class Sampling:
         except InputError as error:
             raise InputError(f'rows: "{name}": {error}') from None
 
-    def bind(self, model: "Model") -> "Sampler":
+    def bind(self, model: Model) -> "Sampler":
         """The settings of each legal set of a model.
 
         Raises:
             InputError: `rows` names a stream or a level that the model's layout lacks.
         """
         return Sampler(self, model.layout)
-
-    def choose(self, logits_MJ: Tensor, uniform_M: Tensor) -> Tensor:
-        """Draws one position of J for each of M cells whose stream does not matter, without looking at repetition.
-
-        One number in [0, 1) decides a cell, so that a draw depends on nothing but its own logits and number.
-        """
-        alone = replace(self, rows={}, repetition_window=0)
-        rules = Rules([alone], logits_MJ.shape[-1], 0, logits_MJ.device)
-        ids_1J = torch.zeros(1, logits_MJ.shape[-1], dtype=torch.int64, device=logits_MJ.device)
-        return rules.draw(logits_MJ[:, None], uniform_M[:, None, None], ids_1J)[0][:, 0]
 
 
 def _is_number(value: object, least: float, most: float = math.inf) -> bool:
@@ -140,7 +127,7 @@ class Sampler:
     """U, how many uniform numbers a cell takes."""
 
     def choose(
-        self, pass_: "Pass", legal_R: Sequence[int], uniform_BPU: Tensor, recent_BPW: Tensor | None = None
+        self, pass_: Pass, legal_R: Sequence[int], uniform_BPU: Tensor, recent_BPW: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Draws a position for each row of a pass.
 

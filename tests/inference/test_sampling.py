@@ -30,6 +30,11 @@ def draw(sampling: Sampling, logits_BPJ, uniform_BPU, recent_BPW=None):
     return sampler.choose(pass_of(logits_BPJ), (1, 2, 3), uniform_BPU, recent_BPW)
 
 
+def choose(sampling: Sampling, logits_MJ: torch.Tensor, uniform_M: torch.Tensor) -> torch.Tensor:
+    """Draws of one row, each by one number."""
+    return draw(sampling, logits_MJ[:, None], uniform_M[:, None, None].expand(-1, 1, 2))[0][:, 0]
+
+
 def expected(sampling: Sampling, logits_J: np.ndarray) -> np.ndarray:
     """The distribution that settings mean, in float64, by sorting and cutting a list."""
     p_J = np.exp((logits_J - logits_J.max()) / sampling.temperature)
@@ -44,7 +49,7 @@ def expected(sampling: Sampling, logits_J: np.ndarray) -> np.ndarray:
 
 def frequencies(sampling: Sampling, n: int = 4000) -> torch.Tensor:
     logits = PROBABILITIES.log().expand(n, 4)
-    chosen = sampling.choose(logits, (torch.arange(n) + 0.5) / n)
+    chosen = choose(sampling, logits, (torch.arange(n) + 0.5) / n)
     return torch.bincount(chosen, minlength=4) / n
 
 
@@ -105,9 +110,9 @@ def test_no_id_that_was_left_out_is_ever_drawn(size, top_k, top_p, min_p, seed):
     sampling = Sampling(top_k=top_k, top_p=top_p, min_p=min_p)
     kept = set(np.flatnonzero(expected(sampling, logits_J.astype(np.float64))))
     numbers = torch.cat([torch.tensor([0.0, 1e-12, ONE], dtype=torch.float64), torch.rand(500, dtype=torch.float64)])
-    drawn = sampling.choose(torch.from_numpy(logits_J).expand(len(numbers), -1), numbers)
+    drawn = choose(sampling, torch.from_numpy(logits_J).expand(len(numbers), -1), numbers)
     assert set(drawn.tolist()) <= kept
-    everything = sampling.choose(torch.from_numpy(logits_J).expand(4001, -1), torch.arange(4001) / 4001)
+    everything = choose(sampling, torch.from_numpy(logits_J).expand(4001, -1), torch.arange(4001) / 4001)
     assert set(everything.tolist()) == kept
 
 
@@ -117,8 +122,8 @@ def test_a_draw_depends_on_its_own_cell_alone(size, top_k, top_p, temperature, s
     generator = torch.Generator().manual_seed(seed)
     logits, uniform = torch.randn(5, size, generator=generator), torch.rand(5, generator=generator)
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
-    together = sampling.choose(logits, uniform)
-    alone = [sampling.choose(logits[i : i + 1], uniform[i : i + 1]) for i in range(5)]
+    together = choose(sampling, logits, uniform)
+    alone = [choose(sampling, logits[i : i + 1], uniform[i : i + 1]) for i in range(5)]
     assert torch.equal(together, torch.cat(alone))
     assert ((together >= 0) & (together < size)).all()
 
@@ -172,8 +177,8 @@ def test_one_legal_id_is_drawn_for_certain(sampling, number):
 def test_ties_at_the_floor_stay_and_the_first_of_equals_is_the_most_probable():
     logits = torch.tensor([1.0, 2.0, 2.0, 2.0, 0.0])
     numbers = torch.arange(300) / 300
-    assert set(Sampling(top_k=2).choose(logits.expand(300, -1), numbers).tolist()) == {1, 2, 3}
-    assert Sampling(temperature=0).choose(logits[None], numbers[:1]).item() == 1
+    assert set(choose(Sampling(top_k=2), logits.expand(300, -1), numbers).tolist()) == {1, 2, 3}
+    assert choose(Sampling(temperature=0), logits[None], numbers[:1]).item() == 1
 
 
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=0.4, top_k=2), Sampling(temperature=0), BY_ROW])
@@ -195,7 +200,7 @@ def test_a_hundred_thousand_ids_keep_their_tail():
     """Text vocabularies: half of the mass is in ids of 5e-6 each."""
     logits = torch.zeros(1, 100_001)
     logits[0, 0] = np.log(100_000)
-    drawn = Sampling().choose(logits.expand(200, -1), (torch.arange(200) + 0.5) / 200)
+    drawn = choose(Sampling(), logits.expand(200, -1), (torch.arange(200) + 0.5) / 200)
     assert (drawn == 0).sum() == 100
     assert abs(drawn[drawn > 0].double().mean().item() - 50_000) < 600
 

@@ -271,8 +271,7 @@ class Generator:
         if self.model.stage.in_place:
             made = self.generate_batch([request], sampling, on_step, masks=masks)[0]
             return iter([only_chunk(self.model, made, request, main, include_prompt)])
-        heard = self.audio if self.audio and self.audio != UNITS else None
-        chunker = Chunker(self.model, request, heard, main, include_prompt)
+        chunker = Chunker(self.model, request, main if self.is_heard else None, main, include_prompt)
         pieces = self._pieces(request, sampling or Sampling(), guidance, on_step, main, chunk_frames)
         return map(chunker.chunk, pieces)
 
@@ -349,9 +348,9 @@ class Generator:
             made=tuple(sorted((name for name in streams if name not in whole), key=lambda name: name != audio)),
             log_probabilities=item.log_probabilities,
             codes_TK=codes_TK[start:],
-            wav_T=wav_T[cut:],
+            wav_T=wav_T[..., cut:],
             prompt_codes_TK=codes_TK[:start],
-            prompt_wav_T=wav_T[:cut],
+            prompt_wav_T=wav_T[..., :cut],
             full_wav_T=wav_T,
             text=whole_text(self.model.vocabulary, streams),
             sample_rate=codec.sample_rate,

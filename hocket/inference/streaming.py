@@ -148,10 +148,11 @@ class Chunker:
     """
 
     def __init__(self, model: Model, request: Request, heard: str | None, main: str, include_prompt: bool = False):
-        self._model, self._heard, self._main = model, heard, main
-        self._left = {} if include_prompt else known_frames(model, request)
-        skipped = 0 if include_prompt else len(request.prompts.get(heard or "", ()))
-        self._speaker = Speaker(model.codec, skipped) if heard else None
+        known = known_frames(model, request)
+        self._model, self._main = model, main
+        self._heard = None if heard in request.given and heard in known else heard
+        self._left = {} if include_prompt else known
+        self._speaker = Speaker(model.codec, self._left.get(heard or "", 0)) if self._heard else None
         self._text_stream = find_text(model.layout.streams)
         self._words = Words(model.vocabulary)
         self._text = ""

@@ -7,7 +7,7 @@ class LateCodec:
     """A frame is the mean of its codes plus a half of the frame before it."""
 
     hop, sample_rate, input_rate, device, frame_rate = 4, 100, 100, torch.device("cpu"), 25
-    streams_decoding = True
+    streams_decoding = can_decode = True
 
     def decode(self, codes):
         stream = LateDecoder()

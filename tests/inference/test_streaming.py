@@ -9,6 +9,7 @@ import torch
 from hocket.codec import load_codec
 from hocket.errors import InputError
 from hocket.inference import Generator, Request, Sampling
+from hocket.inference.item import given_levels
 from hocket.inference.streaming import known_frames
 from hocket.inference.words import Words
 from hocket.interleave import find_rows
@@ -33,9 +34,9 @@ def joined(chunks):
 
 def request_of(model, n_prompt, seed=3):
     streams = streams_for(model, 1)
-    heard = {name.partition("[")[0] for name in model.given}
+    heard = {name: n for name, n in given_levels(model).items() if n}
     return Request(
-        given={name: codes for name, codes in streams.items() if name in heard},
+        given={name: codes[:, : heard[name]] for name, codes in streams.items() if name in heard},
         prompts={name: codes[:n_prompt] for name, codes in streams.items() if name not in heard},
         limits={name: 8 + i for i, name in enumerate(streams) if name not in heard},
         seed=seed,

@@ -3,9 +3,9 @@
     python scripts/rate_continuations.py runs/continuation CORPUS --n 4 --wavs out/
 
 Each held-out clip that is long enough is cut after 3 s; the model continues it, once for each seed, up to the length of
-the clip or 4 s. Judges are DNSMOS and the similarity of speakers (README of the extra "eval"; what is missing is named).
-For every continuation the nearest window of 1 s in all training clips is looked up, by codes and by sound, and beside
-it the same for the held-out clips themselves. CORPUS is what the model was trained on, with its held-out clips.
+the clip or 4 s. Judges are DNSMOS and the similarity of speakers; one that is not installed is left out, by name. For
+every continuation the nearest window of 1 s in all training clips is looked up, by codes and by sound, and beside it
+the same for the held-out clips themselves. CORPUS is what the model was trained on, with its held-out clips.
 """
 
 import argparse

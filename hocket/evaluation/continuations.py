@@ -148,20 +148,20 @@ def continue_clips(
     sampling: Sampling,
     on_step: Progress | None = None,
 ) -> list[Passage]:
-    """`n` continuations of each clip by seeds 0 to n - 1, each at most as long as the clip, and no shorter than half a
-    second.
+    """`n` continuations of each clip by seeds 0 to n - 1, each at most as long as the clip.
+
+    None is shorter than what a clip must have after the prompt: judges of voices need some seconds.
 
     Args:
         prompts: by clip, the prompt as judges hear it.
     """
     codec = generator.model.codec
-    prompt, _, most = excerpts.frames(codec)
-    short = prompt + round(float(codec.frame_rate) / 2)
+    prompt, least, most = excerpts.frames(codec)
     asked: list[tuple[Example, Request]] = []
     for example in examples:
         codes_TK = example.streams[AUDIO].astype(np.int64)
         limits = {AUDIO: min(len(codes_TK), prompt + most)}
-        request = Request(prompts={AUDIO: codes_TK[:prompt]}, limits=limits, least={AUDIO: short})
+        request = Request(prompts={AUDIO: codes_TK[:prompt]}, limits=limits, least={AUDIO: prompt + least})
         asked += [(example, replace(request, seed=seed)) for seed in range(n)]
     passages = []
     for first in range(0, len(asked), BATCH):

@@ -108,9 +108,10 @@ def test_a_model_continues_each_clip_by_several_seeds(run_folder, corpus, codec)
     prompts = {e.id: np.zeros(RATE, np.float32) for e in examples}
     passages = continue_clips(generator, examples, prompts, EXCERPTS, 2, Sampling())
     assert [(p.clip, p.seed) for p in passages] == [(e.id, seed) for e in examples for seed in range(2)]
-    assert passages[0].codes_TK.tolist() != passages[1].codes_TK.tolist()
+    assert passages[0].wav_S.tolist() != passages[1].wav_S.tolist()
     for one in passages:
-        assert 0.5 <= one.seconds <= 2.0
+        assert 1.0 <= one.seconds <= 2.0
+        assert one.codes_TK is not None
         assert len(one.wav_S) == len(one.codes_TK) * codec.hop
 
 

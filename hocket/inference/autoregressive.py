@@ -131,7 +131,8 @@ class Autoregressive:
             ids_BR, recent_BRW = self.grid_BTR[self._alive, step], self._recent(step)
             self._choose.banned = [self.items[b].banned(step) for b in self._alive]
             if self._guidance:
-                self._choose.scale = self._guidance.at(step / self.n_steps)
+                done = [step / max(self.items[b].n_steps, 1) for b in self._alive]
+                self._choose.scale_B = torch.tensor([self._guidance.at(share) for share in done])
                 ids_BR, open_BR = ids_BR.repeat(2, 1), open_BR.repeat(2, 1)
             ids_BR, log_probability_BR = self._stepper.step(
                 ids_BR, open_BR, legal_R, uniform_BRU, self._choose, recent_BRW
@@ -204,19 +205,19 @@ class Choice:
         self.sampler = sampler
         self.banned: Sequence[Sequence[int]] = ()
         """By document, ids that are never drawn in this step."""
-        self.scale: float | None = None
-        """How much more the conditions count in this step; None where there is no second half."""
+        self.scale_B: Tensor | None = None
+        """How much more the conditions count in this step, by document; None where there is no second half."""
 
     def choose(
         self, pass_: Pass, legal_R: Sequence[int], uniform_BPU: Tensor, recent_BPW: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """As `Sampler.choose`; both halves of a guided batch take the same."""
-        if self.scale is not None:
-            pass_ = combine(pass_, self.scale)
+        if self.scale_B is not None:
+            pass_ = combine(pass_, self.scale_B.to(pass_.logits_BPJ.device))
         if any(self.banned):
             pass_ = pass_._replace(logits_BPJ=self._without_banned(pass_))
         position_BP, log_probability_BP = self.sampler.choose(pass_, legal_R, uniform_BPU, recent_BPW)
-        if self.scale is not None:
+        if self.scale_B is not None:
             return position_BP.repeat(2, 1), log_probability_BP.repeat(2, 1)
         return position_BP, log_probability_BP
 

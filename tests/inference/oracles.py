@@ -33,10 +33,21 @@ ENDS_EVERY, SWITCHES_EVERY = 6, 5  # frames, about, between those at which the r
 TOKENIZER = train_bpe(["abc"], 256)
 
 
+MORE = [
+    "Delay(audio, [4, 3, 2, 1, 0])",
+    "Stack(Parallel(audio), Parallel(user))",
+    "Stack(Flatten(audio), Delay(user, [0, 1, ...]), Repeat(semantic, 2))",
+    'Concat(Flatten(semantic), Alternate(text, Delay(audio), spans="either"))',
+    'Stack(Parallel(user), Alternate(text, Delay(audio, [2, 2, 1, 1, 0]), spans="turn"))',
+    'Alternate(Delay(audio, [4, 3, 2, 1, 0]), Parallel(user), text, spans="turn")',
+]
+"""What the cases leave out: leaders in other rows than the first, several of them in a step, markers not at the start."""
+
+
 def next_token_stages() -> dict[str, Stage]:
     """Every next-token stage of every preset and expression, with either head where it has more than one row."""
     found: dict[str, Stage] = {}
-    for case in CASES:
+    for case in (*CASES, *MORE):
         for stage in stages(case, MOST if case == "dia" else LEVELS):
             name = case if stage.name == case else f"{case}/{stage.name}"
             if stage.objective == "next-token":
@@ -97,22 +108,39 @@ class Sight:
             if cell >= 0
         )
 
-    def sees(self, cell: int, other: int) -> bool:
-        (step, row), (other_step, other_row) = divmod(cell, self.plan.n_rows), divmod(other, self.plan.n_rows)
-        if other_step == step:
-            return row in self.depth_rows and other_row in self.depth_rows and other_row < row
-        return 0 <= other_step < step
+    def sees(self, cell: int, others: np.ndarray) -> np.ndarray:
+        """Which cells are seen from one; those that are not there (-1) are not."""
+        (step, row), (steps, rows) = divmod(cell, self.n_rows), divmod(others, self.n_rows)
+        beside = (steps == step) & self._seen_beside[row][rows] if row in self.depth_rows else False
+        return (steps >= 0) & (steps < step) | beside
 
     def around(self, cell: int, frame: int) -> list[tuple[int, str, int, int]]:
         """Codes near a frame that a cell sees: number in the flat grid, stream, frame, level."""
-        found = []
-        for name, where_TK in self.plan.where.items():
-            frames = sorted({t for t in (0, *(frame + a for a in AROUND)) if 0 <= t < len(where_TK)})
-            found += [(int(c), name, t, k) for t in frames for k, c in enumerate(where_TK[t]) if self.sees(cell, c)]
-        return found
+        if cell not in self._around:
+            found = self._around[cell] = []
+            for name, where_TK in self.plan.where.items():
+                frames = sorted({t for t in (0, *(frame + a for a in AROUND)) if 0 <= t < len(where_TK)})
+                near = where_TK[frames]
+                places = np.argwhere(self.sees(cell, near))
+                found += [(int(near[i, k]), name, frames[i], k) for i, k in places.tolist()]
+        return self._around[cell]
+
+    @cached_property
+    def _around(self) -> dict[int, list[tuple[int, str, int, int]]]:
+        return {}
+
+    @cached_property
+    def n_rows(self) -> int:
+        return self.plan.n_rows
+
+    @cached_property
+    def _seen_beside(self) -> np.ndarray:
+        """By row, which rows of the same step a depth head sees from it: bool `[R, R]`."""
+        in_head_R = np.isin(np.arange(self.n_rows), self.depth_rows)
+        return np.tril(in_head_R[:, None] & in_head_R, -1)
 
     def seen_ends(self, cell: int) -> list[str]:
-        return [name for name, end in self.ends.items() if self.sees(cell, end)]
+        return [name for name, end in self.ends.items() if self.sees(cell, np.array([end]))[0]]
 
 
 def mix(names: Sequence[str], stream: str, frame: int, level: int, seen: list, ended: Sequence[str]) -> int:
@@ -283,6 +311,7 @@ class OracleStepper(Stepper):
         assert batch == len(truths)
         self._model, self._most, self.truths = model, max_steps, list(truths)
         self.fed_BTR = torch.zeros(batch, 0, model.layout.n_rows, dtype=torch.int64)
+        self._offsets = {name: model.vocabulary.offsets(name) for name in model.layout.streams}
         self._noise = torch.Generator().manual_seed(0)
 
     @property
@@ -330,11 +359,8 @@ class OracleStepper(Stepper):
         ended = [name for name in sight.seen_ends(cell) if flat[sight.ends[name]] == vocabulary.id(f"<end.{name}>")]
         frame, place = int(plan.frame_TR[step, row]), plan.layout.legal_cells[legal]
         stream, level = place or ("", 0)
-        seen = [(n, t, k, self._code(n, k, int(flat[c]))) for c, n, t, k in sight.around(cell, frame)]
+        seen = [(n, t, k, int(flat[c]) - self._offsets[n][k]) for c, n, t, k in sight.around(cell, frame)]
         number = mix(list(plan.levels), stream, frame, level, seen, ended)
         if cell in self.truths[b].options and (token := decide(number, *self.truths[b].options[cell])):
             return vocabulary.id(token)
-        return vocabulary.offsets(stream)[level] + number % vocabulary.sizes(stream)[level] if stream else -1
-
-    def _code(self, stream: str, level: int, token: int) -> int:
-        return token - self._model.vocabulary.offsets(stream)[level]
+        return self._offsets[stream][level] + number % vocabulary.sizes(stream)[level] if stream else -1

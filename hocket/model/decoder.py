@@ -185,14 +185,18 @@ class TransformerBlock(nn.Module):
 
 def rotary(positions_T: Tensor, config: ModelConfig, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Cosines and sines `[T, 1, C]` of rotary positions, halves repeated as in Llama; computed in float32."""
-    width = config.head_width
-    half = torch.arange(0, width, 2, device=positions_T.device, dtype=torch.float32)
-    frequencies = config.rope_theta ** (-half / width)
-    if config.rope_scaling:
-        frequencies = _stretch(frequencies, config.rope_scaling)
+    frequencies = find_frequencies(config, positions_T.device)
     angles = positions_T[:, None].float() * frequencies
     angles_T1C = torch.cat([angles, angles], dim=-1)[:, None]
     return angles_T1C.cos().to(dtype), angles_T1C.sin().to(dtype)
+
+
+def find_frequencies(config: ModelConfig, device: torch.device) -> Tensor:
+    """Angles by which a position turns each pair, float32 `[C / 2]`."""
+    width = config.head_width
+    half = torch.arange(0, width, 2, device=device, dtype=torch.float32)
+    frequencies = config.rope_theta ** (-half / width)
+    return _stretch(frequencies, config.rope_scaling) if config.rope_scaling else frequencies
 
 
 def beside(x: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ from hocket.model.decoder import Decoder
 from hocket.model.depth import DepthHead
 from hocket.model.fine import FineContext
 from hocket.model.heads import LegalSet, LossParts, ParallelHead
+from hocket.model.ring import RingStepper
 from hocket.model.stepping import Stepper
 from hocket.vocab import ALIGNED_TEXT, TEXT, Vocabulary
 
@@ -204,6 +205,11 @@ class Model(nn.Module):
         """Reads B documents step by step, and predicts the next step; next-token objectives only."""
         assert not self.stage.in_place, "codes predicted in place have no next step"
         return Stepper(self, batch, max_steps)
+
+    def endless_stepper(self, batch: int = 1) -> Stepper:
+        """A stepper without end: each step sees the last `context` steps."""
+        assert not self.stage.in_place, "codes predicted in place have no next step"
+        return RingStepper(self, batch)
 
     def hidden(self, ids_NR: Tensor, starts: Tensor | Sequence[int]) -> Tensor:
         """Hidden states `[N, D]` of packed documents; `starts` as in `Decoder.forward`."""

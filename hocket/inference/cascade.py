@@ -15,10 +15,11 @@ from functools import cached_property
 
 from hocket.codec import CodecIdentity
 from hocket.errors import InputError
+from hocket.inference.files import open_generator
 from hocket.inference.generator import SOURCE, SPEECH, UNITS, Generator
 from hocket.inference.pipeline_file import StageSettings
 from hocket.interleave.stream import StreamRef
-from hocket.model import Model, load_model
+from hocket.model import Model
 from hocket.vocab import ALIGNED_TEXT, TEXT
 
 UNTIMED = (TEXT, SOURCE)  # streams that do not run on the clock of what is made
@@ -27,9 +28,9 @@ UNTIMED = (TEXT, SOURCE)  # streams that do not run on the clock of what is made
 class CascadeStage:
     """A model of a cascade."""
 
-    def __init__(self, settings: StageSettings, device: str = "cpu"):
+    def __init__(self, settings: StageSettings, device: str = "cpu", dtype: str = "float32"):
         self.settings, self.name = settings, settings.name
-        self.generator = Generator(load_model(settings.checkpoint, device))
+        self.generator: Generator = open_generator(settings.checkpoint, device, dtype)
 
     @property
     def model(self) -> Model:

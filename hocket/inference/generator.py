@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 import hocket
-from hocket.codec import Codes, read_audio
+from hocket.codec import Codes
 from hocket.errors import InputError, did_you_mean
 from hocket.inference.autoregressive import Autoregressive
 from hocket.inference.beam import beam_search
@@ -34,6 +34,7 @@ from hocket.inference.guidance import Guidance
 from hocket.inference.in_place import InPlaceSampler
 from hocket.inference.item import given_levels
 from hocket.inference.masking import MaskSampling
+from hocket.inference.prompts import encode_prompt
 from hocket.inference.request import Generation, Progress, Request
 from hocket.inference.sampling import Sampling
 from hocket.inference.streaming import Chunk, Chunker, Piece, check_chunk_frames, has_ended, only_chunk, read_pieces
@@ -108,7 +109,7 @@ class Generator:
             return (RECOGNITION,)
         if self._source:
             return (CONVERSION,)
-        return (SPEECH,) if self._text_is_given else (CONTINUATION,)
+        return (SPEECH,) if self.text_is_given else (CONTINUATION,)
 
     @overload
     def generate(self, *arguments: Any, stream: Literal[True], **named: Any) -> Iterator[Chunk]: ...
@@ -186,7 +187,7 @@ class Generator:
             raise InputError(f"{self.model.layout} {verb}: give the recording as prompt")
         if text is not None:
             tokens_T1 = np.asarray(self.model.vocabulary.encode_text(text), dtype=np.int64).reshape(-1, 1)
-            (given if self._text_is_given or self._is_either else prompts)[TEXT] = tokens_T1
+            (given if self.text_is_given or self._is_either else prompts)[TEXT] = tokens_T1
         self._check_given(given)
         if seconds is not None and not seconds > 0:
             raise InputError(f"seconds must be more than 0, not {seconds}")
@@ -382,7 +383,7 @@ class Generator:
         return not self._is_either and self.model.layout.leaves()[-1].ref.name == TEXT and not self._alternates
 
     @cached_property
-    def _text_is_given(self) -> bool:
+    def text_is_given(self) -> bool:
         """Text stands whole before all else; otherwise it is begun, and the model goes on with it."""
         has_text = TEXT in self.model.layout.streams and not self._text_is_last and not self._is_either
         return has_text and (TEXT in self.given or not self._alternates)
@@ -422,7 +423,7 @@ class Generator:
 
     def _check_text(self, task: str, text: str | None) -> None:
         layout = self.model.layout
-        needs = task == SPEECH and TEXT in layout.streams and (self._text_is_given or self._is_either)
+        needs = task == SPEECH and TEXT in layout.streams and (self.text_is_given or self._is_either)
         if needs and text is None:
             raise InputError(f"{layout} speaks a text: give one with --text (text=…)")
         if text is not None and (TEXT not in layout.streams or task == RECOGNITION):
@@ -456,7 +457,7 @@ class Generator:
         if task == RECOGNITION:
             limits = {TEXT: self._room_for_text(given)}
         elif TEXT in open_streams:
-            limits[TEXT] = self._most_text(limits, len(prompts.get(TEXT, ())))
+            limits[TEXT] = self.most_text(limits, len(prompts.get(TEXT, ())))
         self._check_context(given, prompts, limits, seconds or wanted / rate)
         return limits
 
@@ -471,16 +472,21 @@ class Generator:
         layout = self.model.layout
         return int(layout.count_steps({name: lengths.get(name, 0) for name in layout.streams}, ended=False))
 
-    def _most_text(self, limits: Mapping[str, int], n_prompt: int) -> int:
-        """As much text as the context holds beside the other limits, at least one token after the prompt."""
+    def most_text(self, lengths: Mapping[str, int], n_prompt: int = 0) -> int:
+        """As much text as the context holds beside other streams, at least one token after the prompt."""
         if self.model.layout.has_spans:
             return self.model.config.context
         low, high = n_prompt + 1, self.model.config.context
         while low < high:
             middle = (low + high + 1) // 2
-            fits = self._steps({**limits, TEXT: middle}) < self.model.config.context
+            fits = self._steps({**lengths, TEXT: middle}) < self.model.config.context
             low, high = (middle, high) if fits else (low, middle - 1)
         return low
+
+    def fits(self, request: Request) -> bool:
+        """Whether a request's document is no longer than the model's context."""
+        given = {name: len(codes) for name, codes in request.given.items()}
+        return self._steps({**request.limits, **given}) <= self.model.config.context
 
     def _room_for_text(self, given: Mapping[str, np.ndarray]) -> int:
         context, layout = self.model.config.context, self.model.layout
@@ -527,20 +533,8 @@ class Generator:
         self, prompt: Tensor | str | Path, stream: str, sample_rate: int | None, seconds: float | None = None
     ) -> np.ndarray:
         """Codes `[T, K]` of the frames that the prompt determines: whole ones, without the codec's look-ahead."""
-        codec, name = self.model.codec, "the prompt"
-        if not isinstance(prompt, Tensor):
-            name, (prompt, sample_rate) = str(prompt), read_audio(prompt, codec.input_rate)
-        rate = sample_rate or codec.input_rate
-        prompt = prompt if seconds is None else prompt[..., : round(seconds * rate)]
-        codes = codec.encode(prompt[None], rate)
-        samples = prompt.shape[-1] * codec.sample_rate // rate - codec.identity.delay
-        n_frames = min(samples // codec.hop, codes.tokens_BTK.shape[1])
-        if n_frames < 1:
-            raise InputError(
-                f"{name} lasts {prompt.shape[-1] / rate:.3f} s, which is less than one frame of codec "
-                f'"{codec.identity.name}" ({codec.hop / codec.sample_rate:.3f} s)'
-            )
-        return codes.tokens_BTK[0, :n_frames, : self.model.layout.streams[stream]].cpu().numpy()
+        codes_TK = encode_prompt(self.model.codec, prompt, sample_rate, seconds)
+        return codes_TK[:, : self.model.layout.streams[stream]]
 
 
 def sampled(loop: Autoregressive, b: int) -> Sampled:

@@ -92,6 +92,7 @@ class Pipeline:
         cls,
         spec: str | Path | PipelineSpec,
         device: str = "cpu",
+        dtype: str = "float32",
         codecs: Mapping[str, str] | None = None,
         given: Sequence[str] = (),
     ) -> "Pipeline":
@@ -99,6 +100,7 @@ class Pipeline:
 
         Args:
             spec: a pipeline file (`.yaml`), or checkpoints separated by commas.
+            dtype: of the weights while they are used: float32 or bfloat16.
             codecs: by stream, where its codec is found, beside those that the file names.
             given: streams that `request` is given, or levels of them as `audio[:4]`.
 
@@ -107,7 +109,7 @@ class Pipeline:
         """
         found = spec if isinstance(spec, PipelineSpec) else read_spec(spec)
         found = replace(found, codecs={**found.codecs, **(codecs or {})}, given=(*found.given, *given))
-        return cls([CascadeStage(settings, device) for settings in found.stages], found)
+        return cls([CascadeStage(settings, device, dtype) for settings in found.stages], found)
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -115,18 +117,19 @@ class Pipeline:
         return tuple(stage.name for stage in self.parts)
 
     @property
+    def in_place(self) -> bool:
+        """Whether every stage predicts in place."""
+        return all(stage.model.stage.in_place for stage in self.parts)
+
+    @property
     def settings(self) -> dict[str, Any]:
         """What decides results besides what is asked for."""
-        stages = [
-            asdict(stage.settings) | {"layout": stage.model.layout.expression, "objective": stage.model.stage.objective}
-            for stage in self.parts
-        ]
+        stages = [asdict(stage.settings) | stage.generator.settings for stage in self.parts]
         codecs = {
             name: {"name": found.name, "fingerprint": found.fingerprint}
             for name, found in self.codecs.identities.items()
         }
-        device = str(self.parts[0].model.device)
-        return {"hocket": hocket.__version__, "stages": stages, "codecs": codecs, "device": device}
+        return {"hocket": hocket.__version__, "stages": stages, "codecs": codecs}
 
     # --- what is asked ----------------------------------------------------------------------------------------------
 
@@ -256,6 +259,7 @@ class Pipeline:
         *,
         guidance: Guidance | None = None,
         masks: MaskSampling | None = None,
+        beams: int = 1,
     ) -> list[Generation]:
         """Makes several recordings together; each comes out as it would alone.
 
@@ -266,8 +270,10 @@ class Pipeline:
             masks: of stages that predict in place.
 
         Raises:
-            InputError: settings do not fit the stages.
+            InputError: settings do not fit the stages; beams, which are for recognition by one model.
         """
+        if beams != 1:
+            raise InputError("beam search is for recognition by one model: leave beams out of a pipeline")
         began = time.perf_counter()
         settings = Settings(self.parts, sampling or Sampling(), guidance, masks)
         recordings = [self._recording(request) for request in requests]
@@ -327,5 +333,5 @@ class Pipeline:
             prompts[generator.audio] = recording.prompt(generator.audio, levels, self.clock)
         item = Sampled(recording.streams, recording.scores, recording.steps, recording.ended)
         generation = generator.finish(Request(prompts=prompts), item)
-        generation.text = recording.text
+        generation.text, generation.made = recording.text, self.outputs
         return generation

@@ -1,4 +1,4 @@
-"""What a cascade is made of: a pipeline file, or checkpoints separated by commas.
+"""What a cascade is made of: a pipeline file, or checkpoints separated by commas, `runs/semantic,runs/coarse`.
 
 codecs: {semantic: units}               where a stream's codec is found, to encode prompts with
 given: []                               streams that the user gives
@@ -12,6 +12,7 @@ stages:
     masked: {steps: [16, 1]}            of models that predict in place
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -23,6 +24,8 @@ from hocket.errors import InputError, did_you_mean
 from hocket.inference.guidance import Guidance
 from hocket.inference.masking import MaskSampling
 from hocket.inference.sampling import Sampling
+
+_CODEC = re.compile(r"([A-Za-z_]\w*)=(.+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +87,7 @@ class PipelineSpec:
 
 
 def read_spec(spec: str | Path) -> PipelineSpec:
-    """A pipeline file, or checkpoints separated by commas.
+    """A pipeline file, or checkpoints separated by commas, among which `semantic=units` says where a codec is found.
 
     Paths in a file are meant from where one stands, or else from the file's folder.
 
@@ -93,9 +96,11 @@ def read_spec(spec: str | Path) -> PipelineSpec:
     """
     if not str(spec).endswith((".yaml", ".yml")):
         found = [part.strip() for part in str(spec).split(",")]
-        if not all(found):
+        codecs = {match[1]: match[2] for part in found if (match := _CODEC.fullmatch(part))}
+        checkpoints = [part for part in found if not _CODEC.fullmatch(part)]
+        if not all(checkpoints) or not checkpoints:
             raise InputError(f'"{spec}" is no pipeline: write checkpoints separated by commas, or name a .yaml file')
-        return PipelineSpec(stages=_named([StageSettings(checkpoint=part) for part in found]))
+        return PipelineSpec(stages=_named([StageSettings(checkpoint=part) for part in checkpoints]), codecs=codecs)
     path = Path(spec)
     if not path.is_file():
         raise InputError(f'there is no pipeline file "{path}"')

@@ -9,6 +9,7 @@ Shapes: B batch, T steps or frames, R rows, K levels, P rows of a pass, J legal 
 
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import torch
@@ -130,7 +131,8 @@ class RuleStepper(Stepper):
             logits_BPJ = torch.full_like(pass_.logits_BPJ, NOTHING)
             for b, fed in enumerate(self._fed):
                 for p, row in enumerate(pass_.rows):
-                    for rank, token in enumerate(self._wanted(fed, *cells[legal_R[row]])):
+                    stream, level = cells[legal_R[row]] or ("", 0)
+                    for rank, token in enumerate(self._wanted(fed, stream, level)):
                         logits_BPJ[b, p][pass_.ids_PJ[p] == token] = 50.0 - rank
             yield pass_._replace(logits_BPJ=logits_BPJ)
 
@@ -196,4 +198,4 @@ def follow_rule(pipeline: Pipeline) -> None:
         if model.stage.in_place:
             RuleInPlace(model)
         else:
-            model.stepper = lambda *shape, model=model: RuleStepper(model, ratio, *shape)
+            model.__dict__["stepper"] = partial(RuleStepper, model, ratio)

@@ -12,7 +12,8 @@ from hocket.codec import load_codec
 from hocket.codec.units import UnitCodec, pooled
 from hocket.codec.units.mfcc import Mfcc
 from hocket.errors import InputError
-from hocket.inference import Sampling
+from hocket.inference import Request, Sampling
+from hocket.inference.cascade import CascadeStage
 from hocket.inference.clock import Clock, windows
 from hocket.inference.masking import MaskSampling
 from hocket.inference.pipeline import Pipeline, PipelineRequest
@@ -147,38 +148,45 @@ def test_long_audio_goes_by_windows(tmp_path, name, hop):
         semantic_T1, audio_TK = expected(request, 5 if n_prompt else 3, n_prompt + more, ratio)
         assert np.array_equal(out.streams["semantic"], semantic_T1)
         assert np.array_equal(out.streams["audio"], audio_TK)
-    starts = {name: [request.start for request in requests] for name, requests in seen.items()}
-    long = [name for name, requests in seen.items() if len(requests) > 3]
+    starts = {name: [requests[0].start for requests, _ in calls] for name, calls in seen.items()}
+    long = [name for name, calls in seen.items() if len(calls) > 3]
     assert long
     for name in long:
-        assert {"<bos>", "<cont>"} == set(starts[name])
+        assert set(starts[name]) == {"<bos>", "<cont>"}
 
 
-def spy(pipeline: Pipeline) -> dict[str, list]:
-    """Keeps the requests of each stage."""
-    seen: dict[str, list] = {stage.name: [] for stage in pipeline.parts}
+def spy(pipeline: Pipeline) -> dict[str, list[tuple[list[Request], dict]]]:
+    """Keeps what each stage is asked for."""
+    seen: dict[str, list[tuple[list[Request], dict]]] = {name: [] for name in pipeline.stages}
+
+    def watch(stage: CascadeStage) -> None:
+        own = stage.generator.sample
+
+        def sample(requests, **how):
+            seen[stage.name].append((requests, how))
+            return own(requests, **how)
+
+        stage.generator.__dict__["sample"] = sample
+
     for stage in pipeline.parts:
-
-        def sample(requests, *rest, own=stage.generator.sample, name=stage.name, **how):
-            seen[name] += requests
-            return own(requests, *rest, **how)
-
-        stage.generator.sample = sample
+        watch(stage)
     return seen
 
 
 def test_windows_are_as_long_as_is_said(tmp_path):
     paths = save_cascade(tmp_path, "audiolm", context=256).split(",")
-    spec = {"stages": [{"checkpoint": path} for path in paths]}
-    spec["stages"][1] |= {"window": 0.4, "overlap": 0.16, "name": "coarse"}
+    stages: list[dict] = [{"checkpoint": path} for path in paths]
+    stages[1] |= {"window": 0.4, "overlap": 0.16, "name": "coarse"}
+    spec = {"stages": stages}
     (tmp_path / "own.yaml").write_text(json.dumps(spec))
     pipeline = open_cascade(tmp_path, "audiolm", tmp_path / "own.yaml")
     seen = spy(pipeline)
     out = pipeline.generate_batch([prompted(pipeline, 3, 0, 24, Fraction(1))], GREEDY)[0]
     assert np.array_equal(out.streams["audio"], rule(3, 24, UNITS, CODES, Fraction(1))[1])
-    assert [request.limits["audio"] for request in seen["coarse"]] == [10, 10, 10, 10]
-    assert [len(request.prompts["audio"]) for request in seen["coarse"]] == [0, 4, 4, 8]
-    assert [request.ends for request in seen["coarse"]] == [False, False, False, True]
+    requests = [requests[0] for requests, _ in seen["coarse"]]
+    assert [request.limits["audio"] for request in requests] == [10, 10, 10, 10]
+    assert [len(request.prompts["audio"]) for request in requests] == [0, 4, 4, 8]
+    assert [request.ends for request in requests] == [False, False, False, True]
 
 
 @pytest.mark.parametrize("name", WITH_TEXT)
@@ -243,17 +251,10 @@ def test_settings_of_a_pipeline_and_of_its_stages(tmp_path, whole):
     held = json.loads(json.dumps(pipeline.settings))
     assert held["stages"][1]["masked"]["steps"] == [4, 2]
     assert held["codecs"]["audio"]["name"] == "bundled"
-    used = {}
-    for stage in pipeline.parts:
-
-        def sample(requests, own=stage.generator.sample, name=stage.name, **how):
-            used[name] = how
-            return own(requests, **how)
-
-        stage.generator.sample = sample
+    used = spy(pipeline)
     general = Sampling(top_k=9, repetition_window=3, rows={"audio.0": {"top_k": 2}})
     pipeline.generate(seconds=0.4, sampling=general)
-    semantic, audio = used.values()
+    (_, semantic), (_, audio) = (used[name][0] for name in pipeline.stages)
     assert semantic["sampling"] == Sampling(temperature=0.5, top_k=9, repetition_window=3)
     assert audio["sampling"] == Sampling(top_k=9, rows={"audio.0": {"top_k": 2}})
     assert audio["masks"] == MaskSampling(steps=(4, 2), choice_temperature=0)
@@ -362,7 +363,7 @@ def test_a_prompt_whose_units_cannot_be_made(tmp_path, speech):
         Pipeline.open(spec).request(speech)
     some_units(60).save(tmp_path / "units")
     with pytest.raises(InputError, match=r'learned as codes of codec "fake-units" with fingerprint .* is '):
-        Pipeline.open(spec, codecs={"semantic": str(tmp_path / "units")}).request(speech)
+        Pipeline.open(f"{spec},semantic={tmp_path}/units").request(speech)
 
 
 FILES = [

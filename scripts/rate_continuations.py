@@ -26,11 +26,11 @@ from hocket.evaluation.continuations import (
     CopyCheck,
     Excerpts,
     Rated,
-    Summary,
     choose,
     continue_clips,
     rate,
     summarise,
+    table,
     true_passages,
 )
 from hocket.evaluation.judges import find_judges
@@ -38,7 +38,6 @@ from hocket.inference import Generator, Sampling
 from hocket.model import load_model
 
 JUDGES = ("dnsmos", "similarity")
-COLUMNS = ("dnsmos", "similarity", "copied_codes", "copied_sound")
 
 
 def parse() -> argparse.Namespace:
@@ -86,16 +85,6 @@ def tell(done: int, of: int) -> None:
     print(f"\r{done} of {of}", end="\n" if done == of else "", file=sys.stderr, flush=True)
 
 
-def print_table(summaries: Sequence[Summary]) -> None:
-    print("| | passages | seconds | DNSMOS | similarity | equal codes | distance, dB | nearer than any held-out |")
-    print("|---|---|---|---|---|---|---|---|")
-    for one in summaries:
-        found = [one.means.get(column) for column in COLUMNS]
-        cells = [f"{scores[0]:.3f} ± {scores[1]:.3f}" if scores else "" for scores in found]
-        beyond = ", ".join(f"{count} by {name}" for name, count in one.beyond.items())
-        print(f"| {one.kind} | {one.n} | {one.seconds:.0f} | {' | '.join(cells)} | {beyond} |")
-
-
 def print_nearest(rated: Sequence[Rated], ids: Sequence[str], measure: str, most: int = 5) -> None:
     """The passages that lie nearest to training clips."""
     near = sorted((one for one in rated if measure in one.copies), key=lambda one: -one.copies[measure].score)
@@ -130,7 +119,7 @@ def main() -> None:
     except InputError as error:
         sys.exit(f"error: {error}")
     summaries = summarise(rated)
-    print_table(summaries)
+    print(table(summaries))
     for measure in ("codes", "sound"):
         print_nearest(rated, ids, measure)
     if options.wavs:

@@ -37,6 +37,7 @@ from hocket.inference.request import Progress
 
 ORIGINAL, RESYNTHESIS, CONTINUATION = "original", "resynthesis", "continuation"
 KINDS = (ORIGINAL, RESYNTHESIS, CONTINUATION)
+SCORES = ("dnsmos", "similarity", "wer", "copied_codes", "copied_sound")
 AUDIO = "audio"
 MEL_WINDOW, MEL_HOP, MEL_BANDS = 1024, 320, 40
 LOUD = 10 ** (-45 / 20)
@@ -58,6 +59,8 @@ class Passage:
     """Float32 at 16 kHz."""
     codes_TK: np.ndarray | None
     """None for recordings."""
+    text: str | None = None
+    """What is to be said in it."""
     ended: bool = True
     """The model ended it itself."""
 
@@ -84,6 +87,7 @@ class Summary:
     n: int
     seconds: float
     means: dict[str, tuple[float, float, int]]
+    """By score. Word errors `wer` (%) are those of all words together, with no error of their own."""
     beyond: dict[str, int]
     """Passages that are nearer to the training clips than any resynthesis, by "codes" and by "sound"."""
 
@@ -221,10 +225,10 @@ class CopyCheck:
 
 
 def rate(passage: Passage, judges: dict[str, Judge], copies: CopyCheck | None = None) -> Rated:
-    """A passage before the judges `dnsmos` and `similarity`, as far as there are any."""
+    """A passage before judges: `dnsmos`, `similarity` to the prompt, word errors where its text is known."""
     found = copies(passage) if copies else {}
     scores = {f"copied_{name}": abs(nearest.score) for name, nearest in found.items()}
-    heard = Heard(passage.prompt_S, passage.wav_S)
+    heard = Heard(passage.prompt_S, passage.wav_S, passage.text)
     for judge in judges.values():
         scores |= judge(heard)
     return Rated(passage=passage, scores=scores, copies=found)
@@ -240,10 +244,30 @@ def summarise(rated: Sequence[Rated]) -> list[Summary]:
             continue
         names = sorted({name for one in own for name in one.scores})
         means = {name: _mean([one.scores[name] for one in own if name in one.scores]) for name in names}
+        if "words" in means:
+            means["wer"] = (100 * means["wrong"][0] / means["words"][0], math.nan, means["words"][2])
         beyond = {name: sum(_beyond(one, name, most) for one in own) for name, most in nearest.items()}
         seconds = sum(one.passage.seconds for one in own)
         summaries.append(Summary(kind=kind, n=len(own), seconds=seconds, means=means, beyond=beyond))
     return summaries
+
+
+def table(summaries: Sequence[Summary]) -> str:
+    """Rows of Markdown, one a kind, with the columns that there are scores for."""
+    columns = [name for name in SCORES if any(name in one.means for one in summaries)]
+    lines = [f"| | passages | seconds | {' | '.join(columns)} | nearer than any held-out |"]
+    lines.append("|---" * (len(columns) + 4) + "|")
+    for one in summaries:
+        cells = [_say(one.means.get(name)) for name in columns]
+        beyond = ", ".join(f"{count} by {name}" for name, count in one.beyond.items())
+        lines.append(f"| {one.kind} | {one.n} | {one.seconds:.0f} | {' | '.join(cells)} | {beyond} |")
+    return "\n".join(lines)
+
+
+def _say(found: tuple[float, float, int] | None) -> str:
+    if found is None:
+        return ""
+    return f"{found[0]:.1f}" if math.isnan(found[1]) else f"{found[0]:.3f} ± {found[1]:.3f}"
 
 
 def _nearest_of(rated: Sequence[Rated]) -> dict[str, float]:

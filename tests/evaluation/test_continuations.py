@@ -25,6 +25,7 @@ from hocket.evaluation.continuations import (
     rate,
     read_recording,
     summarise,
+    table,
     true_passages,
 )
 from hocket.evaluation.copying import Nearest
@@ -129,6 +130,14 @@ def test_a_summary_counts_what_lies_beyond_the_truth():
     assert (second.kind, second.n, second.beyond) == (CONTINUATION, 3, {"codes": 1})
     assert second.means["dnsmos"][0] == pytest.approx(0.6)
     assert second.means["dnsmos"][2] == 2
+
+
+def test_word_errors_are_those_of_all_words_together():
+    one = Passage(clip="x", kind=ORIGINAL, seed=None, prompt_S=np.zeros(9), wav_S=np.zeros(9), codes_TK=None, text="a")
+    rated = [Rated(passage=one, scores={"wrong": wrong, "words": words}) for wrong, words in ((1, 1), (0, 9))]
+    summaries = summarise(rated)
+    assert summaries[0].means["wer"][0] == pytest.approx(10)
+    assert table(summaries).splitlines()[2] == "| original | 2 | 0 | 10.0 |  |"
 
 
 def test_judges_hear_the_prompt_and_what_follows():

@@ -242,7 +242,8 @@ class Item:
         for cell, primary in plan.copies.T.tolist():
             step, row = divmod(cell, plan.n_rows)
             if unknown_TR[step, row]:
-                copies.setdefault(step, []).append((row, *divmod(primary, plan.n_rows)))
+                from_step, from_row = divmod(primary, plan.n_rows)
+                copies.setdefault(step, []).append((row, from_step, from_row))
         choices = [
             index
             for index, names in enumerate(plan.legal_sets)
@@ -254,7 +255,7 @@ class Item:
             torch.from_numpy(open_TR),
             tuple(map(tuple, np.where(open_TR, plan.legal_TR, 0).tolist())),
             copies,
-            frozenset(ends_T.nonzero()[0].tolist()),
+            frozenset(np.flatnonzero(ends_T).tolist()),
         )
 
     def _unknown(self) -> np.ndarray:

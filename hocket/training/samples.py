@@ -3,16 +3,16 @@
     runs/NAME/samples/STEP-1.wav     the first held-out example: its start, then the model's continuation
                       STEP-2.wav     the second one
 
-Layouts that speak a text are given the example's text and nothing else. The sampler has a random generator of its own
-and the process' is put back, so that a run trains the same with samples and without. The codec is loaded for the first
-sample; the average of the weights is what is heard, where there is one. Training waits meanwhile, about as long as
-`hocket generate` takes.
+What is asked for follows from the layout (`inference/examples.py`): layouts that speak a text are given the example's
+text and nothing else, those that recognise write `STEP-1.txt`, those of units alone `STEP-1.npy`. The sampler has a
+random generator of its own and the process' is put back, so that a run trains the same with samples and without. The
+codec is loaded for the first sample; the average of the weights is what is heard, where there is one. Training waits
+meanwhile, about as long as `hocket generate` takes.
 """
 
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +22,14 @@ from hocket.codec import write_audio
 from hocket.data.corpus import Example
 from hocket.errors import InputError
 from hocket.inference import Generation, Generator, Request, Sampling
+from hocket.inference.examples import request_like
 from hocket.model import Model
 from hocket.training.config import InferenceGroup
 from hocket.training.ema import WeightAverage
 from hocket.training.engine import Engine
 from hocket.training.loop import Callback, Report
 from hocket.training.metrics import MetricsFiles
-from hocket.vocab import TEXT
+from hocket.vocab import ALIGNED_TEXT, TEXT
 
 SAMPLES = 2
 
@@ -62,9 +63,7 @@ class Samples(Callback):
 
     def on_start(self, step: int) -> None:
         """Say at once if this layout cannot be sampled."""
-        self._can_sample &= self._try(
-            lambda: [sample_request(self._generator(), example, self._settings) for example in self._examples]
-        )
+        self._can_sample &= self._try(lambda: [self._request(self._generator(), example) for example in self._examples])
 
     def on_step(self, report: Report) -> None:
         if not self._can_sample or (report.step % self._every and not report.is_last):
@@ -91,44 +90,39 @@ class Samples(Callback):
             raise InputError("no process has whole weights under DeepSpeed's ZeRO stage 3; generate from a checkpoint")
         return Generator(self._model)
 
+    def _request(self, generator: Generator, example: Example) -> Request:
+        settings = self._settings
+        return request_like(
+            generator,
+            example,
+            seconds=settings.seconds,
+            prompt_seconds=settings.prompt_seconds,
+            seed=settings.seed,
+        )
+
     def _sample(self, step: int) -> None:
         generator, settings = self._generator(), self._settings
         sampling = Sampling(temperature=settings.temperature, top_k=settings.top_k, top_p=settings.top_p)
-        requests = [sample_request(generator, example, settings) for example in self._examples]
+        requests = [self._request(generator, example) for example in self._examples]
         items = generator.generate_batch(requests, sampling)
-        names = [self._write(f"samples/{step}-{number}.wav", item) for number, item in enumerate(items, 1)]
+        names = [self._write(f"samples/{step}-{number}", item) for number, item in enumerate(items, 1)]
         if self._files:
             seconds = [round(item.seconds, 3) for item in items]
             ids = [example.id for example in self._examples]
             self._files.write({"step": step, "samples": names, "sample_seconds": seconds, "sampled": ids})
 
     def _write(self, name: str, item: Generation) -> str:
-        write_audio(self._folder / name, item.full_wav_T, item.sample_rate)
-        return name
-
-
-def sample_request(generator: Generator, example: Example, settings: InferenceGroup) -> Request:
-    """What to generate for an example: its text spoken, or its start continued, within the model's context.
-
-    Raises:
-        InputError: the layout cannot be sampled, or not from this example.
-    """
-    model = generator.model
-    layout, audio = model.layout, model.main_stream
-    if generator.recognises:
-        raise InputError(f"{layout} turns audio into text")
-    speaks = TEXT in layout.streams
-    if speaks and example.text is None:
-        raise InputError(f"{layout} speaks a text, and {example.id} has none")
-    rate = float(model.codec_identity.frame_rate)
-    request = generator.request(text=example.text if speaks else None, seconds=1 / rate, seed=settings.seed)
-    codes_TK = np.asarray(example.streams[audio])[:, : layout.streams[audio]].astype(np.int64)
-    n_prompt = 0 if speaks else min(round(settings.prompt_seconds * rate), len(codes_TK) // 2)
-    lengths = {name: len(tokens) for name, tokens in request.given.items()}
-    frames = n_prompt + max(1, round(settings.seconds * rate))
-    while frames > n_prompt + 1 and layout.count_steps({**lengths, audio: frames}, ended=False) > model.config.context:
-        frames -= 1
-    return replace(request, prompts={audio: codes_TK[:n_prompt]}, limits={audio: frames})
+        """Sound where there is some, else text, else units; the file's name in the run's folder."""
+        path = self._folder / name
+        if len(item.full_wav_T):
+            write_audio(path.with_suffix(".wav"), item.full_wav_T, item.sample_rate)
+            return f"{name}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if {TEXT, ALIGNED_TEXT} & set(item.made):
+            path.with_suffix(".txt").write_text(f"{item.text}\n", encoding="utf-8")
+            return f"{name}.txt"
+        np.save(path.with_suffix(".npy"), item.codes_TK.astype(np.uint16))
+        return f"{name}.npy"
 
 
 @contextlib.contextmanager

@@ -107,7 +107,6 @@ def test_models_that_predict_in_place_have_no_bits_while_they_train(overrides, c
     assert not any(key.startswith("valid_bits") for key in metrics)
     err = capsys.readouterr().err
     assert "healthy start" in err
-    assert "not sampled yet" in err
 
 
 def report(step, loss) -> Any:
@@ -157,7 +156,6 @@ def test_texts_are_spoken(overrides, humming):
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        (["interleave=asr", "vocab.text_size=300"], "turns audio into text"),
         ([], '"fake"'),
         (["training.engine=deepspeed", "training.zero_stage=3"], "no process has whole weights"),
     ],

@@ -13,11 +13,12 @@ Shapes: S passes.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from hocket.errors import InputError, did_you_mean
+from hocket.interleave.checks import is_whole
 
 SCHEDULES = ("cosine", "linear")
 SCORES = ("confidence", "random")
@@ -29,7 +30,7 @@ MOST_STEPS = 10_000
 class MaskSampling:
     """Settings of models that predict in place, beside `Sampling`; checked when built."""
 
-    steps: int | tuple[int, ...] | None = None
+    steps: int | Sequence[int] | None = None
     """Passes of each predicted level, lowest first; the last number is that of all further levels. Unless given
     (16, 1) for objective "masked", and 1 for "levels"."""
     schedule: str = "cosine"
@@ -62,7 +63,7 @@ class MaskSampling:
             value = getattr(self, name)
             if value not in choices:
                 raise InputError(f'{name} has no choice "{value}"{did_you_mean(str(value), choices)}')
-        if not (isinstance(self.span, int) and self.span >= 1):
+        if not is_whole(self.span, 1):
             raise InputError(f"span must be a whole number of frames from 1 on, not {self.span!r}")
         for name in ("choice_temperature", "guidance", "guidance_end"):
             value = getattr(self, name)
@@ -72,15 +73,17 @@ class MaskSampling:
             for name in changes:
                 if name not in LEVEL_SETTINGS:
                     raise InputError(f'level "{level}" has no setting "{name}"{did_you_mean(name, LEVEL_SETTINGS)}')
-            if not isinstance(changes.get("steps", 1), int):
+            if not is_whole(changes.get("steps", 1)):
                 raise InputError(f'steps of level "{level}" must be a whole number, not {changes["steps"]!r}')
             replace(self, levels={}, **changes)
 
     def _check_steps(self) -> None:
-        numbers = self.steps if isinstance(self.steps, tuple) else (self.steps,)
         if self.steps is None:
             return
-        if not numbers or not all(isinstance(n, int) and 1 <= n <= MOST_STEPS for n in numbers):
+        if isinstance(self.steps, list):
+            object.__setattr__(self, "steps", tuple(self.steps))
+        numbers = self.steps if isinstance(self.steps, tuple) else (self.steps,)
+        if not numbers or not all(is_whole(n, 1, MOST_STEPS) for n in numbers):
             raise InputError(f"steps must be whole numbers from 1 to {MOST_STEPS:,}, not {self.steps!r}")
 
     def of(self, block: str, number: int, objective: str) -> "LevelSampling":
@@ -96,7 +99,7 @@ class MaskSampling:
         """
         own = replace(self, levels={}, **self.levels.get(block, {}))
         steps = own.steps if own.steps is not None else (16, 1) if objective == "masked" else 1
-        n_steps = steps[min(number, len(steps) - 1)] if isinstance(steps, tuple) else steps
+        n_steps = steps[min(number, len(steps) - 1)] if isinstance(steps, Sequence) else int(steps)
         if objective == "levels" and n_steps > 1:
             raise InputError(
                 f'{n_steps} steps for "{block}", but the model learned each level at one go (objective "levels"): '

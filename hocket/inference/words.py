@@ -18,7 +18,8 @@ BROKEN = "\N{REPLACEMENT CHARACTER}"  # how decoders show bytes that are no char
 
 def find_text(streams: Iterable[str]) -> str | None:
     """The stream of text among these; None where there is none."""
-    return next((name for name in (TEXT, ALIGNED_TEXT) if name in tuple(streams)), None)
+    held = set(streams)
+    return next((name for name in (TEXT, ALIGNED_TEXT) if name in held), None)
 
 
 def text_tokens(vocabulary: Vocabulary, stream: str, codes_TK: np.ndarray) -> list[int]:

@@ -3,8 +3,8 @@
 The rule's code for a level and frame is a sum over frames around it, of all streams and levels that stand before it in
 generation order, and over which streams have ended. Whether a stream ends at a frame, and which one goes on, is decided
 likewise. `OracleStepper` stands in for `Model.stepper` and reads these codes from the cells that it was really fed;
-`expected` follows the rule straight on arrays of codes, from the start again after each end and each switch. So a shift,
-a wrong forced cell, a lost drain cell or a wrong copy gives other codes.
+`expected` follows the rule straight on arrays of codes, from the start again after each end and each switch. So a
+shift, a wrong forced cell, a lost drain cell or a wrong copy gives other codes.
 
 Shapes: B batch, T steps or frames, R rows, K levels, P rows of a pass, J legal ids.
 """
@@ -21,7 +21,7 @@ from hocket.codec import CodecIdentity
 from hocket.inference import Request
 from hocket.interleave import Layout, Plan, Stage, find_rows
 from hocket.interleave.spans import Turn
-from hocket.model import Model, ModelConfig
+from hocket.model import Model
 from hocket.model.stepping import NOTHING, Pass, Stepper
 from hocket.vocab import Vocabulary, train_bpe
 from tests.conftest import CODES, TINY
@@ -41,7 +41,7 @@ MORE = [
     'Stack(Parallel(user), Alternate(text, Delay(audio, [2, 2, 1, 1, 0]), spans="turn"))',
     'Alternate(Delay(audio, [4, 3, 2, 1, 0]), Parallel(user), text, spans="turn")',
 ]
-"""What the cases leave out: leaders in other rows than the first, several of them in a step, markers not at the start."""
+"""What the cases leave out: leaders in any row, several of them in a step, markers not at the start."""
 
 
 def next_token_stages() -> dict[str, Stage]:
@@ -57,10 +57,11 @@ def next_token_stages() -> dict[str, Stage]:
     return found
 
 
-def build_model(stage: Stage, identity: CodecIdentity, config: ModelConfig = TINY) -> Model:
-    """A tiny model of a stage over few codes."""
-    sizes = {name: [CODES] * k for name, k in stage.layout.streams.items() if "text" not in name}
-    return Model.build(replace(config, context=512), Vocabulary.build(TOKENIZER, sizes), stage, identity).eval()
+def build_model(stage: Stage, identity: CodecIdentity, n_codes: int = CODES, **changes) -> Model:
+    """A tiny model of a stage; `changes` of its configuration."""
+    sizes = {name: [n_codes] * k for name, k in stage.layout.streams.items() if "text" not in name}
+    config = replace(TINY, **{"context": 512, **changes})
+    return Model.build(config, Vocabulary.build(TOKENIZER, sizes), stage, identity).eval()
 
 
 def request_for(model: Model, n_prompt: int, limit: int, seed: int = 0, n_given: int = 6) -> Request:
@@ -81,7 +82,7 @@ def request_for(model: Model, n_prompt: int, limit: int, seed: int = 0, n_given:
     return Request(given=given, prompts=prompts, limits=limits, seed=seed)
 
 
-# --- the rule -----------------------------------------------------------------------------------------------------------
+# --- the rule ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ def decide(number: int, stream: str, switches: Sequence[str]) -> str | None:
     return None
 
 
-# --- what it gives ------------------------------------------------------------------------------------------------------
+# --- what it gives ----------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -297,7 +298,7 @@ def leader_level(layout: Layout, stream: str) -> int:
     return leaf.ref.start + leaf.leader
 
 
-# --- a model certain of it ----------------------------------------------------------------------------------------------
+# --- a model certain of it --------------------------------------------------------------------------------------------
 
 
 class OracleStepper(Stepper):
@@ -310,6 +311,7 @@ class OracleStepper(Stepper):
     def __init__(self, model: Model, truths: Sequence[Truth], batch: int, max_steps: int):
         assert batch == len(truths)
         self._model, self._most, self.truths = model, max_steps, list(truths)
+        self._fast = None
         self.fed_BTR = torch.zeros(batch, 0, model.layout.n_rows, dtype=torch.int64)
         self._offsets = {name: model.vocabulary.offsets(name) for name in model.layout.streams}
         self._noise = torch.Generator().manual_seed(0)

@@ -64,7 +64,7 @@ def run(model: Model, requests: list[Request], sampling: Sampling = PLAIN) -> tu
 
 
 def same(one: Sampled, other: Sampled) -> None:
-    assert one.steps == other.steps and one.ended == other.ended
+    assert (one.steps, one.ended) == (other.steps, other.ended)
     for name, codes_TK in one.streams.items():
         assert np.array_equal(codes_TK, other.streams[name])
         scores = one.log_probabilities[name], other.log_probabilities[name]

@@ -1,4 +1,4 @@
-"""An oracle's rule comes out exactly, over every next-token stage, both heads, mixed batches: no off-by-one can hide."""
+"""An oracle's rule comes out exactly, over every next-token stage, both heads and mixed batches."""
 
 import numpy as np
 import pytest

@@ -5,6 +5,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import torch
 
@@ -37,3 +38,32 @@ def heading(title: str) -> str:
     """A title with date, machine and versions."""
     today = datetime.date.today().isoformat()
     return f"{title}\n{today}, {platform.machine()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
+
+
+class Seconds(NamedTuple):
+    """How long something took."""
+
+    wall: float
+    processor: float  # of this process: on a busy machine the truer number
+
+
+def timed(run: Callable[[], object]) -> Callable[[], Seconds]:
+    """A candidate for `taking_turns`."""
+
+    def measure() -> Seconds:
+        wall, processor = time.perf_counter(), time.process_time()
+        run()
+        return Seconds(time.perf_counter() - wall, time.process_time() - processor)
+
+    return measure
+
+
+def taking_turns(candidates: Mapping[str, Callable[[], Seconds]], rounds: int) -> dict[str, Seconds]:
+    """As `interleaved`, for candidates that say themselves how long they took: in another process, say."""
+    found: dict[str, list[Seconds]] = {name: [] for name in candidates}
+    for turn in range(rounds + 1):
+        for name, run in candidates.items():
+            seconds = run()
+            if turn:
+                found[name].append(seconds)
+    return {name: Seconds(*map(statistics.median, zip(*values, strict=True))) for name, values in found.items()}

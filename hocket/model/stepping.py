@@ -5,9 +5,8 @@
 With a parallel head all rows of a step come in one pass. With a depth head the first predicted row comes from the
 trunk, and each later one once the cells of the rows before it are written.
 
-Prompts are read by `Decoder.step`, single steps by prepared weights (`step_blocks.py`, `products.py`): a second copy of
-them in an order that is read faster, as long as that is at most `MOST_PREPARED` bytes. Larger models are read as they
-lie.
+Prompts are read by `Decoder.step`, single steps by prepared weights (`prepared.py`, `step_blocks.py`, `products.py`): a
+second copy of them in an order that is read faster.
 
 Shapes: B batch, T steps, R rows, P rows of a pass, J legal ids (of the row that has most), D width, U numbers of a
 draw, W last tokens.
@@ -21,15 +20,12 @@ import torch
 from torch import Tensor
 
 from hocket.model.graphs import StaticFunction, bucket
-from hocket.model.products import is_bag
-from hocket.model.set_products import NOTHING, SetProducts, stack_rows
+from hocket.model.prepared import PreparedWeights, prepare
+from hocket.model.set_products import NOTHING, stack_rows
 from hocket.model.steps import StepDepth, StepTrunk
 
 if TYPE_CHECKING:
     from hocket.model.model import Model
-
-MOST_PREPARED = 2**31
-"""Bytes of weights that are copied into a faster order."""
 
 
 __all__ = ["NOTHING", "Chooser", "Pass", "Stepper"]
@@ -70,14 +66,11 @@ class Stepper:
         self._model = model
         self._none = model.vocabulary.id("<none>")
         self._ids_PJ: dict[tuple[int, ...], Tensor] = {}
-        self._in_bags = is_bag(model.head.weight, batch)
         self._static = model.device.type == "cuda" if static is None else static
-        weights = sum(p.numel() * p.element_size() for p in model.parameters())
         with _lasting():
             self._cache = model.decoder.new_cache(batch, max_steps)
             self._hidden_BD = model.head.weight.new_zeros(batch, model.config.dim)
-            self._fast = Prepared(model, batch, max_steps) if weights <= MOST_PREPARED else None
-            self._forget_graphs()
+            self._start_anew(batch)
 
     @property
     def length(self) -> int:
@@ -190,16 +183,12 @@ class Stepper:
                 self._hidden_BD.copy_(hidden_BD)
                 return
             self._hidden_BD = hidden_BD
-            self._forget_graphs()
-            in_bags = is_bag(self._model.head.weight, batch)
-            if self._fast and in_bags != self._in_bags:
-                self._fast = Prepared(self._model, batch, self.max_steps)
-            elif self._fast:
-                self._fast.resize(batch)
-            self._in_bags = in_bags
+            self._start_anew(batch)
 
-    def _forget_graphs(self) -> None:
-        """Starts anew with what is captured: shapes or memory are others."""
+    def _start_anew(self, batch: int) -> None:
+        """Buffers and captured graphs for this many documents."""
+        weights = prepare(self._model, batch)
+        self._fast = None if weights is None else Fast(weights, batch, self._cache.max_steps)
         self._samplers: dict[Hashable, Chooser] = {}
         self._read = StaticFunction(self._read_at)
         self._drawn = StaticFunction(self._draw_again)
@@ -267,33 +256,13 @@ class Stepper:
         return ids_PJ
 
 
-class Prepared:
-    """The weights of a model in a faster order, and what steps with them; a copy of the weights' size."""
+class Fast:
+    """What steps with prepared weights."""
 
-    def __init__(self, model: "Model", batch: int, max_steps: int):
-        self.trunk = StepTrunk(model.decoder, batch, max_steps)
-        self.depth = None if model.depth is None else StepDepth(model.depth, batch)
-        later = [] if self.depth is None else self.depth.legal_sets
-        fixed = model.layout.find_levels(model.given)
-        led = [
-            index
-            for index, (cell, legal) in enumerate(zip(model.layout.legal_cells, model.head.legal_sets, strict=True))
-            if legal.ranges and index not in later and cell not in fixed
-        ]
-        weight_VD = model.head.weight.detach()
-        self._places = {index: s for s, index in enumerate(led)}
-        ranges = [model.head.legal_sets[index].ranges for index in led]
-        self._logits = SetProducts([torch.cat([weight_VD[a:b] for a, b in pairs]) for pairs in ranges], batch)
-
-    def logits(self, hidden_BD: Tensor, sets: tuple[int, ...]) -> Tensor:
-        """Logits `[B, P, J]` of legal sets from the trunk's states."""
-        return self._logits(hidden_BD, tuple([self._places[legal] for legal in sets]))
-
-    def resize(self, batch: int) -> None:
-        """Other buffers, for another number of documents."""
-        self.trunk.resize(batch)
-        if self.depth is not None:
-            self.depth.resize(batch)
+    def __init__(self, weights: PreparedWeights, batch: int, max_steps: int):
+        self.logits = weights.logits
+        self.trunk = StepTrunk(weights.trunk, batch, max_steps)
+        self.depth = None if weights.depth is None else StepDepth(weights.depth, batch)
 
 
 def span(rows: tuple[int, ...]) -> slice | list[int]:

@@ -22,6 +22,16 @@ from hocket.model.set_products import SetProducts
 from hocket.model.step_blocks import BlockWeights, Scratch, remember, step_block, turns_table
 
 
+class TrunkWeights:
+    """A decoder's weights, prepared for steps of B documents."""
+
+    def __init__(self, decoder: Decoder, batch: int):
+        self.config = decoder.config
+        self.embedding_VD = decoder.embedding.weight.detach()
+        self.blocks = _prepare(decoder.blocks, batch)
+        self.gain_D = decoder.norm.weight.detach() * math.sqrt(decoder.config.dim)
+
+
 class StepTrunk:
     """Reads the next step of a batch.
 
@@ -30,18 +40,11 @@ class StepTrunk:
         max_steps: the most steps that will be read.
     """
 
-    def __init__(self, decoder: Decoder, batch: int, max_steps: int):
-        weight_VD, c = decoder.embedding.weight.detach(), decoder.config
-        self._weight_VD, self.config = weight_VD, c
-        self._blocks = _prepare(decoder.blocks, batch)
-        self._gain_D = decoder.norm.weight.detach() * math.sqrt(c.dim)
-        self._turns_SC = turns_table(c, max_steps, weight_VD.device)
-        self.resize(batch)
-
-    def resize(self, batch: int) -> None:
-        """Other buffers, for another number of documents."""
-        weight = self._weight_VD
-        self._scratch = Scratch(self.config, batch, weight.device, weight.dtype)
+    def __init__(self, weights: TrunkWeights, batch: int, max_steps: int):
+        self._weights, self.config = weights, weights.config
+        embedding_VD = weights.embedding_VD
+        self._turns_SC = turns_table(self.config, max_steps, embedding_VD.device)
+        self._scratch = Scratch(self.config, batch, embedding_VD.device, embedding_VD.dtype)
         self._offsets: dict[int, Tensor] = {}  # of the first cell of each document, by the number of rows
 
     def __call__(self, ids_BR: Tensor, cache: KeyValueCache, out_BD: Tensor) -> None:
@@ -57,46 +60,49 @@ class StepTrunk:
     def _run(self, ids_BR: Tensor, turn_C: Tensor, place: Place, out_BD: Tensor) -> None:
         s = self._scratch
         s.x_BD.copy_(self._embed(ids_BR))
-        for layer, block in enumerate(self._blocks):
+        for layer, block in enumerate(self._weights.blocks):
             step_block(s, block, turn_C, place, layer)
-        torch.mul(s.normalise(), self._gain_D, out=out_BD)
+        torch.mul(s.normalise(), self._weights.gain_D, out=out_BD)
 
     def _embed(self, ids_BR: Tensor) -> Tensor:
         """Sum of the embeddings of each step's cells, `[B, D]`; that of filler is zero."""
         if ids_BR.device.type != "cpu":
-            return F.embedding(ids_BR, self._weight_VD).sum(dim=1)
+            return F.embedding(ids_BR, self._weights.embedding_VD).sum(dim=1)
         offsets_B = self._offsets.get(ids_BR.shape[1])
         if offsets_B is None:
             offsets_B = self._offsets[ids_BR.shape[1]] = torch.arange(len(ids_BR)) * ids_BR.shape[1]
-        return torch.embedding_bag(self._weight_VD, ids_BR.reshape(-1), offsets_B, False, SUM)[0]
+        return torch.embedding_bag(self._weights.embedding_VD, ids_BR.reshape(-1), offsets_B, False, SUM)[0]
+
+
+class DepthWeights:
+    """A depth head's weights, prepared for steps of B documents."""
+
+    def __init__(self, depth: DepthHead, batch: int):
+        self.config, self.rows, self.input_V = depth.config, depth.rows, depth.input_V
+        self.in_rows = isinstance(depth.projection, RowLinear)
+        """Each position has weights of its own."""
+        self.blocks = _prepare(depth.blocks, batch)
+        projection, table = depth.projection.weight.detach(), depth.embedding.weight.detach()
+        self.projections: list[Product] = [product(w, batch) for w in (projection if self.in_rows else [projection])]
+        self.table = table if self.in_rows else F.linear(table, projection)
+        """Embedding of each id that is read: as wide as the trunk, or projected where one projection serves all."""
+        self.turns_PC = turns_table(depth.config, len(depth.rows), table.device)
+        gain_E = depth.norm.weight.detach().float() * math.sqrt(depth.config.dim)
+        scaled = (depth.weight.detach().float() * gain_E).to(table.dtype)
+        sets = [index for index, ranges in enumerate(depth.set_ranges) if ranges]
+        self.places = {index: s for s, index in enumerate(sets)}
+        """Where each legal set that it predicts stands among `products`."""
+        weights = [torch.cat([scaled[a:b] for a, b in depth.set_ranges[index]]) for index in sets]
+        self.products = SetProducts(weights, batch)
 
 
 class StepDepth:
     """Reads the rows of a step of a batch one after another."""
 
-    def __init__(self, depth: DepthHead, batch: int):
-        self.config, self.rows, self._input_V = depth.config, depth.rows, depth.input_V
-        self._in_rows = isinstance(depth.projection, RowLinear)
-        self._blocks = _prepare(depth.blocks, batch)
-        projection, table = depth.projection.weight.detach(), depth.embedding.weight.detach()
-        sets = list(projection) if self._in_rows else [projection]
-        self._projections: list[Product] = [product(w, batch) for w in sets]
-        self._table = table if self._in_rows else F.linear(table, projection)
-        """Embedding of each id that is read: as wide as the trunk, or projected where one projection serves all."""
-        c, device = depth.config, table.device
-        self._turns_PC = turns_table(c, len(self.rows), device)
-        gain_E = depth.norm.weight.detach().float() * math.sqrt(c.dim)
-        scaled = (depth.weight.detach().float() * gain_E).to(table.dtype)
-        self._indices = {index: s for s, index in enumerate(i for i, ranges in enumerate(depth.set_ranges) if ranges)}
-        weights = [torch.cat([scaled[a:b] for a, b in depth.set_ranges[index]]) for index in self._indices]
-        self._logits = SetProducts(weights, batch)
-        self.resize(batch)
-
-    def resize(self, batch: int) -> None:
-        """Other buffers and another cache, for another number of documents."""
-        c, table = self.config, self._table
+    def __init__(self, weights: DepthWeights, batch: int):
+        self._weights, self.rows, c, table = weights, weights.rows, weights.config, weights.table
         self._scratch = Scratch(c, batch, table.device, table.dtype)
-        self._cache = KeyValueCache(
+        cache = KeyValueCache(
             n_layers=c.n_layers,
             batch=batch,
             n_kv_heads=c.n_kv_heads,
@@ -107,34 +113,29 @@ class StepDepth:
         )
         self._places: list[Place] = []
         for _ in self.rows:
-            self._places.append(self._cache.place())
-            self._cache.advance(1)
-
-    @property
-    def legal_sets(self) -> list[int]:
-        """Those of the rows that it predicts."""
-        return list(self._indices)
+            self._places.append(cache.place())
+            cache.advance(1)
 
     def start(self, hidden_BD: Tensor) -> None:
         """Reads the trunk's state. Its own output predicts nothing: the last block only remembers it."""
-        s, place, turn_C = self._scratch, self._places[0], self._turns_PC[0]
-        s.x_BD.copy_(self._projections[0](hidden_BD))
-        for layer, block in enumerate(self._blocks[:-1]):
+        s, w, place, turn_C = self._scratch, self._weights, self._places[0], self._weights.turns_PC[0]
+        s.x_BD.copy_(w.projections[0](hidden_BD))
+        for layer, block in enumerate(w.blocks[:-1]):
             step_block(s, block, turn_C, place, layer)
-        remember(s, self._blocks[-1], turn_C, place, len(self._blocks) - 1)
+        remember(s, w.blocks[-1], turn_C, place, len(w.blocks) - 1)
 
     def __call__(self, ids_B: Tensor, position: int) -> None:
         """Reads the cells of the row before that of a position, 1 or later."""
-        s, place, turn_C = self._scratch, self._places[position], self._turns_PC[position]
-        at = position if self._in_rows else 0
-        embedded = F.embedding(self._input_V[ids_B], self._table)
-        s.x_BD.copy_(self._projections[at](embedded) if self._in_rows else embedded)
-        for layer, block in enumerate(self._blocks):
+        s, w, place, turn_C = self._scratch, self._weights, self._places[position], self._weights.turns_PC[position]
+        at = position if w.in_rows else 0
+        embedded = F.embedding(w.input_V[ids_B], w.table)
+        s.x_BD.copy_(w.projections[at](embedded) if w.in_rows else embedded)
+        for layer, block in enumerate(w.blocks):
             step_block(s, block, turn_C, place, layer, at)
 
     def logits(self, legal: int) -> Tensor:
         """Logits `[B, 1, J]` over a legal set, in float32, of the row whose position was read last."""
-        return self._logits(self._scratch.normalise(), (self._indices[legal],))
+        return self._weights.products(self._scratch.normalise(), (self._weights.places[legal],))
 
 
 def _prepare(blocks: Sequence[torch.nn.Module] | torch.nn.ModuleList, batch: int) -> list[BlockWeights]:

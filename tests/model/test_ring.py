@@ -19,7 +19,7 @@ def states(stepper, ids_TR):
 @pytest.fixture(params=["prepared", "plain"])
 def way(request, monkeypatch):
     if request.param == "plain":
-        monkeypatch.setattr("hocket.model.stepping.MOST_PREPARED", 0)
+        monkeypatch.setattr("hocket.model.prepared.MOST_PREPARED", 0)
     return request.param
 
 

@@ -5,7 +5,7 @@ import torch
 
 from hocket.inference import Sampling
 from hocket.interleave import Stage, find_rows
-from hocket.model import Model, stepping
+from hocket.model import Model, prepared, stepping
 from hocket.model.graphs import bucket
 from hocket.model.stepping import Stepper
 from tests.conftest import MODEL_LAYOUTS, batch_of, random_document
@@ -105,7 +105,7 @@ def test_every_shape_of_a_block(make, changes, head):
 
 @pytest.mark.parametrize("head", ["parallel", "rows"])
 def test_large_models_are_read_as_they_lie(make, monkeypatch, head):
-    monkeypatch.setattr(stepping, "MOST_PREPARED", 0)
+    monkeypatch.setattr(prepared, "MOST_PREPARED", 0)
     check(make("Delay(audio)", head), batch=2)
 
 
@@ -164,6 +164,16 @@ def test_captured_steps_draw_what_steps_without_graphs_draw(make, head):
             steps.append(stepper.step(ids_TR[step].expand(2, -1), open_BR, legal_R, uniform_BRU, sampler)[0])
         grids.append(torch.stack(steps))
     assert torch.equal(*grids)
+
+
+def test_prepared_weights_are_kept_until_the_weights_change(make):
+    model = make("Delay(audio)", "shared")
+    first = prepared.prepare(model, 1)
+    assert prepared.prepare(model, 1) is first
+    assert prepared.prepare(model, 2) is not prepared.prepare(model, 1)
+    for parameter in model.parameters():
+        parameter.data.mul_(0.9)  # as engines do: no version counts it
+    check(model, batch=1)
 
 
 def test_several_threads_share_a_product(make):

@@ -77,10 +77,13 @@ class Generator:
 
     @property
     def is_heard(self) -> bool:
-        """Whether the codes that come out can be decoded to sound."""
-        if self.audio != UNITS:
-            return self.audio is not None
-        return self.model.main_stream == UNITS and self.model.codec.can_decode
+        """Whether the codes that come out can be decoded to sound; units, where their codec is at hand and does it."""
+        if self.audio != UNITS or self.model.main_stream != UNITS:
+            return self.audio not in (None, UNITS)
+        try:
+            return self.model.codec.can_decode
+        except InputError:
+            return False
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -337,7 +340,7 @@ class Generator:
 
     def finish(self, request: Request, item: Sampled) -> Generation:
         """A document as sound and text."""
-        codec, streams = self.model.codec, item.streams
+        streams, codec = item.streams, self.model.codec if self.is_heard else self.model.codec_identity
         whole = {name for name, codes in request.given.items() if codes.shape[1] == streams[name].shape[1]}
         audio = self.audio if self.audio not in whole else None
         codes_TK = streams[audio] if audio else np.zeros((0, 1), dtype=np.int64)

@@ -172,7 +172,7 @@ class Chunker:
             codes_TK=streams[self._main],
             streams=streams,
             text=self._text if self._text_stream else None,
-            sample_rate=self._model.codec.sample_rate,
+            sample_rate=(self._model.codec if self._speaker else self._model.codec_identity).sample_rate,
             step=piece.step,
             is_last=piece.is_last,
             ended=piece.ended,

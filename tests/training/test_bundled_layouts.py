@@ -32,16 +32,21 @@ def train(folder: Path, preset: str, stage: str | None, *more: str):
     return run_recipe("tiny", [*given, DIA] if preset == "dia" else given)
 
 
-@pytest.fixture
-def few(tmp_path, monkeypatch) -> Path:
-    """The folder of runs, with a bundled speech of 60 short clips."""
+def few_clips(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Puts 60 short clips in the place of the bundled speech, and three dialogues."""
     rows = [json.loads(line) for line in BUNDLED.read_text().splitlines()]
     short = [row for row in rows if row["duration"] < 4]
     kept = [row for row in short if row["split"] == "valid"] + [row for row in short if row["split"] == "train"][:50]
-    manifest = tmp_path / "few.jsonl"
+    manifest = folder / "few.jsonl"
     manifest.write_text("".join(json.dumps(row | {"audio": str(BUNDLED.parent / row["audio"])}) + "\n" for row in kept))
-    monkeypatch.setattr(bundled, "BUNDLED", str(manifest))
-    monkeypatch.setattr(bundled, "DIALOGUES", {"train": 3, "valid": 1})
+    patch.setattr(bundled, "BUNDLED", str(manifest))
+    patch.setattr(bundled, "DIALOGUES", {"train": 3, "valid": 1})
+
+
+@pytest.fixture
+def few(tmp_path, monkeypatch) -> Path:
+    """The folder of runs, with a bundled speech of 60 short clips."""
+    few_clips(tmp_path, monkeypatch)
     return tmp_path / "runs"
 
 

@@ -2,12 +2,27 @@
 
 import sys
 
-from benchmarks import attention, codecs, depth, generation, imports, loader, loss, masked, mfu, patterns, training
+from benchmarks import (
+    attention,
+    codecs,
+    depth,
+    depth_generation,
+    generation,
+    imports,
+    loader,
+    loss,
+    masked,
+    mfu,
+    patterns,
+    streaming,
+    training,
+)
 
 ALL = {
     "attention": attention.main,
     "codecs": codecs.main,
     "depth": depth.main,
+    "depth_generation": depth_generation.main,
     "generation": generation.main,
     "imports": imports.main,
     "loader": loader.main,
@@ -15,6 +30,7 @@ ALL = {
     "masked": masked.main,
     "mfu": mfu.main,
     "patterns": patterns.main,
+    "streaming": streaming.main,
     "training": training.main,
 }
 

@@ -46,6 +46,7 @@ from hocket.vocab import ALIGNED_TEXT, TEXT
 
 PROGRESS_FRAMES = 25  # of a long recording, between two reports
 UNITS = "semantic"  # a stream that no codec decodes
+LONG = 1000  # frames that are decoded at once
 SOURCE = "source"  # the stream of what is to be turned into other speech
 CONTINUATION, SPEECH, RECOGNITION, CONVERSION = "continuation", "tts", "recognition", "s2s"
 
@@ -254,16 +255,17 @@ class Generator:
         sampling: Sampling | None = None,
         on_step: Progress | None = None,
         *,
-        chunk_frames: int = 1,
+        chunk_frames: int | None = None,
         include_prompt: bool = False,
         guidance: Guidance | None = None,
         masks: MaskSampling | None = None,
     ) -> Iterator[Chunk]:
-        """Generates one item; yields what is new as soon as `chunk_frames` frames are complete.
+        """Generates one item, and yields what is new: the first frame as soon as it is complete, then 2, 4, … up to 32.
 
         Joined, the chunks are the item as `generate_batch` makes it. Models that predict in place yield one.
 
         Args:
+            chunk_frames: frames of every chunk, instead of more and more.
             include_prompt: the chunks begin with what is given.
 
         Raises:
@@ -286,7 +288,7 @@ class Generator:
         guidance: Guidance | None,
         on_step: Progress | None,
         main: str,
-        chunk_frames: int,
+        chunk_frames: int | None,
     ) -> Iterator[Piece]:
         def make_loop(request: Request) -> Autoregressive:
             return Autoregressive(self.model, [request], sampling, guidance)
@@ -369,6 +371,9 @@ class Generator:
         codec = self.model.codec
         if not len(codes_TK):
             return torch.zeros(0)
+        if len(codes_TK) > LONG and codec.streams_decoding:  # the same samples, in memory that does not grow
+            stream, pieces = codec.stream_decoder(), torch.from_numpy(codes_TK).to(codec.device).split(LONG)
+            return torch.cat([*(stream.push(piece_TK).cpu() for piece_TK in pieces), stream.finish().cpu()], dim=-1)
         tokens_BTK, lengths_B = torch.from_numpy(codes_TK)[None], torch.tensor([len(codes_TK)])
         return codec.decode(Codes(tokens_BTK.to(codec.device), lengths_B.to(codec.device), self.model.codec_identity))[
             0

@@ -38,8 +38,8 @@ class StreamCodecs:
                 identity = stage.model.codec_identity if name == ALIGNED_TEXT else self.identities.get(name)
                 if identity is None:
                     raise InputError(
-                        f'no checkpoint says how many frames a second "{name}" has: name its codec with codecs: '
-                        f"{{{name}: FOLDER}}"
+                        f'no checkpoint says how many frames a second "{name}" has: add {name}=FOLDER, where its codec '
+                        "is, to the checkpoints"
                     )
                 rates[name] = identity.frame_rate
         if not rates:
@@ -67,7 +67,8 @@ class StreamCodecs:
         return codec
 
     def _known(self, stream: str) -> Codec:
-        advice, reason = f"say where with codecs: {{{stream}: FOLDER}}", "no checkpoint says where its codec is"
+        reason = "no checkpoint says where its codec is"
+        advice = f"add {stream}=FOLDER to the checkpoints, or codecs: {{{stream}: FOLDER}} to a pipeline file"
         for stage in self._stages:
             if stage.model.codec_identity == self.identities[stream]:
                 try:

@@ -176,7 +176,7 @@ def build_scheme(
     described = stages if stages is not None else [{"name": name, **content}]
     if not isinstance(described, list) or not described:
         raise InputError(f'"{name}" needs a list of stages, each with a name and a layout')
-    built = tuple(_stage(item, name, levels, frame_rates, lone=len(described) == 1) for item in described)
+    built = tuple(_stage(item, name, levels, frame_rates, lone=stages is None) for item in described)
     return Scheme(name=name, description=description, when=when, stages=built)
 
 

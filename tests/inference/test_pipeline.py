@@ -291,7 +291,7 @@ MISMATCHES = {
         ("bark/coarse", {}),
         (FINE, {}),
     ],
-    r'stages "1" and "2" both make audio\[2:4\]': [(SEMANTIC, {}), (COARSE, {}), ("bark/fine", {})],
+    r'stage "1" and stage "2" both make audio\[2:4\]': [(SEMANTIC, {}), (COARSE, {}), ("bark/fine", {})],
     '"semantic" of stage "0" and of stage "1" have 500 and 200 codes in level 0': [
         (SEMANTIC, {"units": units_identity(units=500)}),
         (COARSE, {"units": units_identity(units=200)}),
@@ -359,7 +359,7 @@ def test_requests_that_do_not_fit(whole, name, arguments, sentence):
 
 def test_a_prompt_whose_units_cannot_be_made(tmp_path, speech):
     spec = save_cascade(tmp_path, "audiolm")
-    with pytest.raises(InputError, match=r'encoded as "semantic": .*say where with codecs: {semantic: FOLDER}'):
+    with pytest.raises(InputError, match=r'encoded as "semantic": .*; add semantic=FOLDER to the checkpoints'):
         Pipeline.open(spec).request(speech)
     some_units(60).save(tmp_path / "units")
     with pytest.raises(InputError, match=r'learned as codes of codec "fake-units" with fingerprint .* is '):

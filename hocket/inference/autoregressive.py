@@ -208,6 +208,11 @@ class Choice:
         self.scale_B: Tensor | None = None
         """How much more the conditions count in this step, by document; None where there is no second half."""
 
+    @property
+    def graph_key(self) -> int | None:
+        """What a captured graph of a draw is kept by; None where the draw changes from step to step."""
+        return None if self.scale_B is not None or any(self.banned) else id(self.sampler)
+
     def choose(
         self, pass_: Pass, legal_R: Sequence[int], uniform_BPU: Tensor, recent_BPW: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:

@@ -64,7 +64,7 @@ class Item:
         self._looked_at: Plan | None = self.plan
         self._cells = self._look()
         self._generator = torch.Generator().manual_seed(request.seed)
-        self._uniform_TRU = torch.zeros(0, self._layout.n_rows, DRAWS, dtype=torch.float64)
+        self._uniform_TRU = torch.zeros(0, self._layout.n_rows, DRAWS)
 
     # --- where it stands --------------------------------------------------------------------------------------------
 
@@ -96,10 +96,10 @@ class Item:
         return self._cells
 
     def uniform(self, step: int) -> Tensor:
-        """The numbers in [0, 1) that decide the draws of a step: float64 `[R, U]`; they depend on the seed alone."""
+        """The numbers in [0, 1) that decide the draws of a step: float32 `[R, U]`; they depend on the seed alone."""
         while step >= len(self._uniform_TRU):
             shape = (BLOCK, self._layout.n_rows, DRAWS)
-            more_TRU = torch.rand(shape, generator=self._generator, dtype=torch.float64)
+            more_TRU = torch.rand(shape, generator=self._generator)
             self._uniform_TRU = torch.cat([self._uniform_TRU, more_TRU])
         return self._uniform_TRU[step]
 

@@ -106,8 +106,8 @@ def check_chain(stages: Sequence[CascadeStage], given: Iterable[str] = ()) -> No
             twice = [k for k in levels if k in made.get(stream, {})]
             if twice:
                 raise InputError(
-                    f'{made[stream][twice[0]]} and stage "{stage.name}" both make {_say(stream, twice)}: leave one out, '
-                    "or train the second with these given"
+                    f'{made[stream][twice[0]]} and stage "{stage.name}" both make {_say(stream, twice)}: leave one '
+                    "out, or train the second with these given"
                 )
             made.setdefault(stream, {}).update(dict.fromkeys(levels, f'stage "{stage.name}"'))
 

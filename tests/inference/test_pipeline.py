@@ -35,7 +35,7 @@ from tests.inference.cascades import (
 CODES, UNITS = 20, 60
 GREEDY = Sampling(temperature=0)
 CONTEXTS = {"audiolm": 64, "soundstorm": 16}
-RATES = {"same rate": 640, "twice the rate": 320}
+UNIT_CASCADES = [("audiolm", 640), ("audiolm", 320), ("soundstorm", 640)]  # 25 and 50 units a second
 
 
 @pytest.fixture(scope="module")
@@ -109,12 +109,9 @@ def expected(request: PipelineRequest, start: int, n_frames: int, ratio: Fractio
     return semantic_T1, audio_TK
 
 
-@pytest.mark.parametrize("name", ["audiolm", "soundstorm"])
-@pytest.mark.parametrize("hop", RATES.values(), ids=list(RATES))
+@pytest.mark.parametrize(("name", "hop"), UNIT_CASCADES)
 def test_the_rule_goes_through_units_and_audio(tmp_path, name, hop):
     """Prompts of several lengths and none in one batch; some end before the limit, some do not."""
-    if name == "soundstorm" and hop == 320:
-        pytest.skip("units are repeated to the frames of the audio, and these are faster")
     pipeline = open_cascade(tmp_path, name, units=units_identity(hop, UNITS), context=256)
     ratio = Fraction(640, hop)
     asked = [(5, 0, 8), (5, 4, 9), (20, 2, 6), (50, 1, 20)]
@@ -133,12 +130,9 @@ def test_the_rule_goes_through_units_and_audio(tmp_path, name, hop):
         assert len(together[number].full_wav_T) == 640 * len(audio_TK)
 
 
-@pytest.mark.parametrize("name", ["audiolm", "soundstorm"])
-@pytest.mark.parametrize("hop", RATES.values(), ids=list(RATES))
+@pytest.mark.parametrize(("name", "hop"), UNIT_CASCADES)
 def test_long_audio_goes_by_windows(tmp_path, name, hop):
     """Contexts hold a few frames; every window but the first goes on from the one before."""
-    if name == "soundstorm" and hop == 320:
-        pytest.skip("units are repeated to the frames of the audio, and these are faster")
     ratio = Fraction(640, hop)
     pipeline = open_cascade(tmp_path, name, units=units_identity(hop, UNITS), context=CONTEXTS[name])
     seen = spy(pipeline)
@@ -234,6 +228,14 @@ def test_a_cascade_goes_from_wav_to_wav(whole, speech, name):
     assert told[-1][0] == told[-1][1]
     assert all(a[0] <= b[0] for a, b in zip(told, told[1:], strict=False))
     assert one.text == ("cab abc" if text else None)
+
+
+def test_long_recordings_are_decoded_in_pieces(whole, monkeypatch):
+    generator = whole("audiolm").parts[-1].generator
+    codes_TK = np.random.default_rng(0).integers(0, 1024, (40, LEVELS))
+    at_once = generator.decode(codes_TK)
+    monkeypatch.setattr("hocket.inference.generator.LONG", 9)
+    assert torch.equal(generator.decode(codes_TK), at_once)
 
 
 def test_settings_of_a_pipeline_and_of_its_stages(tmp_path, whole):

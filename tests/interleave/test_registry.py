@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 
 from hocket.errors import InputError
-from hocket.interleave import Concat, Delay, Layout, Leaf, layout_names, load_layout, load_scheme, register
+from hocket.interleave import (
+    Concat,
+    Delay,
+    Layout,
+    Leaf,
+    build_scheme,
+    layout_names,
+    load_layout,
+    load_scheme,
+    register,
+)
 from hocket.interleave import registry as room
 from hocket.interleave.parse import written
 
@@ -252,3 +262,9 @@ def test_a_wrong_formula_is_refused_before_it_mixes_codes(tmp_path, formula, sen
     (tmp_path / "own.py").write_text(text)
     with pytest.raises(InputError, match=sentence):
         load_layout(f"{tmp_path / 'own.py'}:Zigzag(audio)", levels=2).plan({"audio": 4}, ended=())
+
+
+def test_a_list_of_one_stage_may_place_some_levels():
+    """As each stage of a cascade may, trained by itself."""
+    scheme = build_scheme("own", {"stages": [{"name": "coarse", "layout": "Flatten(audio[:4])"}]}, {"audio": 8})
+    assert scheme.stage().layout.streams == {"audio": 4}

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -245,7 +245,7 @@ def find_stage(group: InterleaveGroup, levels: Levels = None, frame_rates: Frame
         InputError: there is no such layout or stage; its attention would see what it predicts; or its head does not go
             with its objective.
     """
-    scheme = _scheme(group, levels, frame_rates)
+    scheme = _scheme(_alone(group), levels, frame_rates)
     if group.stage is None and len(scheme.stages) > 1:
         names = ", ".join(stage.name for stage in scheme.stages)
         raise InputError(f"this layout is a cascade of models: choose one with interleave.stage=… (there are: {names})")
@@ -262,6 +262,12 @@ def find_stage(group: InterleaveGroup, levels: Levels = None, frame_rates: Frame
             f"predicted in all rows at once: add {named}interleave.head=parallel"
         )
     return stage
+
+
+def _alone(group: InterleaveGroup) -> InterleaveGroup:
+    """The chosen stage without the others of its cascade, whose streams a corpus may lack."""
+    chosen = [stage for stage in group.stages if group.stage is not None and stage.get("name") == group.stage]
+    return replace(group, stages=chosen) if chosen else group
 
 
 def _scheme(group: InterleaveGroup, levels: Levels = None, frame_rates: FrameRates | None = None) -> Scheme:

@@ -82,3 +82,8 @@ def test_a_checkpoint_carries_the_nodes_of_its_layout(overrides, tmp_path):
     model = load_model(run.folder)
     assert model.layout.expression == "Pieces(audio[:2], size=2)"
     assert load_layout(written(model.layout)) == model.layout
+
+
+def test_a_stage_trains_on_a_corpus_without_the_streams_of_the_others():
+    stage = find_stage(load_recipe("tiny", ["interleave=bark", "interleave.stage=fine"]).interleave, {"audio": 8})
+    assert list(stage.layout.streams) == ["audio"]

@@ -260,7 +260,7 @@ class Generator:
         guidance: Guidance | None = None,
         masks: MaskSampling | None = None,
     ) -> Iterator[Chunk]:
-        """Generates one item, and yields what is new: the first frame as soon as it is complete, then 2, 4, … up to 32.
+        """Generates one item, and yields what is new: the first frame as soon as it is complete, then 1, 2, 4, …
 
         Joined, the chunks are the item as `generate_batch` makes it. Models that predict in place yield one.
 

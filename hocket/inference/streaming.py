@@ -6,6 +6,10 @@
     complete         f0   f1   f2   f3             frames
     sound                 f0   f1   f2   f3        of a codec that is one frame behind
 
+Chunks have 1, 1, 2, 4, … up to 32 frames: the first sound comes as early as it can, even of a codec that is one frame
+behind, and goes on without a gap where a frame takes at most half of its own time; the codec, to which a frame alone
+costs more than its share of many, has little more to do than at the end (`chunk_frames` sets another size).
+
 All pieces of sound joined are what the codec makes of the whole. Layouts that complete nothing before their end
 (level by level) give one late chunk, and so do models that predict in place.
 
@@ -29,6 +33,7 @@ from hocket.inference.words import Words, find_text, text_tokens
 from hocket.interleave.checks import is_whole
 from hocket.model import Model
 
+MOST_FRAMES = 32  # of a chunk, unless it is told otherwise
 Streams = dict[str, np.ndarray]
 
 
@@ -57,17 +62,18 @@ class Piece(NamedTuple):
 
 
 def read_pieces(
-    loop: Autoregressive, stream: str, chunk_frames: int = 1, on_step: Progress | None = None
+    loop: Autoregressive, stream: str, chunk_frames: int | None = None, on_step: Progress | None = None
 ) -> Iterator[Piece]:
     """Makes a document; yields as soon as `chunk_frames` new frames of a stream are complete, and at the end."""
-    item, told = loop.items[0], -1  # the last step that was told of
+    item, told, sizes = loop.items[0], -1, chunk_sizes(chunk_frames)  # the last step that was told of
+    wanted = next(sizes)
     for step in loop.run():
         if on_step:
             on_step(step, item.n_steps)
         before, now = np.searchsorted(item.plan.done[stream], (told, step - 1), side="right")
-        if now - before >= chunk_frames and step < item.n_steps:
+        if now - before >= wanted and step < item.n_steps:
             yield _piece(loop, told, step)
-            told = step - 1
+            told, wanted = step - 1, next(sizes)
     yield _piece(loop, told, item.n_steps)._replace(is_last=True, ended=has_ended(item))
 
 
@@ -207,7 +213,16 @@ def only_chunk(model: Model, generation: Generation, request: Request, main: str
     )
 
 
-def check_chunk_frames(chunk_frames: int) -> None:
-    """InputError unless it is a number of frames."""
-    if not is_whole(chunk_frames, 1):
+def chunk_sizes(chunk_frames: int | None) -> Iterator[int]:
+    """Frames of each chunk: 1, 1, 2, 4, … up to 32 unless given."""
+    size = chunk_frames or 1
+    yield size
+    while True:
+        yield size
+        size = chunk_frames or min(2 * size, MOST_FRAMES)
+
+
+def check_chunk_frames(chunk_frames: int | None) -> None:
+    """InputError unless it is a number of frames, or none."""
+    if chunk_frames is not None and not is_whole(chunk_frames, 1):
         raise InputError(f"chunk_frames is a whole number of frames from 1 on, not {chunk_frames!r}")

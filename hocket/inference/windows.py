@@ -20,7 +20,7 @@ import numpy as np
 from hocket.errors import InputError
 from hocket.inference.autoregressive import Autoregressive
 from hocket.inference.request import Progress, Request
-from hocket.inference.streaming import Piece, Streams, complete_frames, has_ended, read_frames
+from hocket.inference.streaming import Piece, Streams, chunk_sizes, complete_frames, has_ended, read_frames
 from hocket.model import Model
 from hocket.vocab import TEXT
 
@@ -104,12 +104,13 @@ class Windows:
         """Frames there will be, as far as is known."""
         return max(self._limits.values())
 
-    def pieces(self, chunk_frames: int = 1, on_step: Progress | None = None) -> Iterator[Piece]:
+    def pieces(self, chunk_frames: int | None = None, on_step: Progress | None = None) -> Iterator[Piece]:
         """Makes all windows; yields as soon as so many frames are complete in every stream, and at the end of each.
 
         `on_step` is told frames, of the whole.
         """
-        steps = 0
+        steps, sizes = 0, chunk_sizes(chunk_frames)
+        wanted = next(sizes)
         if self._first:
             known = {**self._request.prompts, **self._request.given}
             yield Piece({name: codes_TK[: self._first] for name, codes_TK in known.items()}, {}, 0)
@@ -120,9 +121,9 @@ class Windows:
                 made = complete_frames(loop)
                 if on_step:
                     on_step(self._first + made, self.total)
-                if made - told >= chunk_frames and step < loop.items[0].n_steps:
+                if made - told >= wanted and step < loop.items[0].n_steps:
                     yield Piece(*read_frames(loop, told, made), steps + step)
-                    told = made
+                    told, wanted = made, next(sizes)
             steps += loop.items[0].n_steps
             ended, is_last = self._note_ends(loop), self._first + self._size >= self.total
             made = complete_frames(loop)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hocket.codec import Codec, CodecIdentity, Codes, SpectralCodec
+from hocket.codec.spectral_stream import CHUNK, SHORTER, exact_chunks
 from hocket.errors import InputError
 
 
@@ -119,3 +120,19 @@ def test_codes_of_another_codec_are_refused_with_both_names(small_codec, bundled
     codes = bundled.encode(torch.zeros(640), 16000)
     with pytest.raises(InputError, match=r'"bundled".*"small"'):
         small_codec.decode(codes)
+
+
+def test_streams_take_chunks_that_change_no_bit(monkeypatch):
+    """The shortest that is exact; where none is, those of the whole, and the stream is exact all the same."""
+    codec = SpectralCodec.random(seed=1)
+    wav_S = torch.randn(codec.hop * 70) / 10
+    whole_TK = codec.encode(wav_S, codec.input_rate).tokens_BTK[0]
+    assert set(exact_chunks(codec.net, codec.device)) <= {*SHORTER, CHUNK}
+    for is_exact in (None, lambda *_: False):
+        if is_exact:
+            monkeypatch.setattr("hocket.codec.spectral_stream._is_exact", is_exact)
+            monkeypatch.setattr("hocket.codec.spectral_stream._EXACT", {})
+        stream = codec.stream_encoder()
+        assert stream.sizes[-1] == CHUNK
+        pieces = [stream.push(piece_S) for piece_S in wav_S.split([300, codec.hop * 50, codec.hop * 20 - 300])]
+        assert torch.equal(torch.cat([*pieces, stream.finish()]), whole_TK)

@@ -50,7 +50,7 @@ def test_streamed_equals_offline(name, identity):
     generator = Generator(model)
     request = request_of(model, n_prompt=3)
     whole = generator.generate_batch([request])[0]
-    wav_T, streams, last = joined(generator.stream(request))
+    wav_T, streams, last = joined(generator.stream(request, chunk_frames=1))
     assert torch.equal(wav_T, whole.wav_T)
     assert (last.text, last.ended, last.step) == (whole.text, whole.ended, whole.steps)
     for stream, codes_TK in streams.items():
@@ -86,7 +86,7 @@ def test_frames_come_as_soon_as_the_plan_has_them(make_generator, expression):
     lengths = {name: len(codes_TK) for name, codes_TK in whole.streams.items()}
     plan = generator.model.layout.plan(lengths)
     told = 0
-    for chunk in generator.stream(request):
+    for chunk in generator.stream(request, chunk_frames=1):
         told += len(chunk.codes_TK)
         assert told == plan.ready(chunk.step - 1)["audio"]
     assert told == lengths["audio"]
@@ -108,6 +108,7 @@ def test_chunks_have_as_many_frames_as_asked_for(make_generator):
     generator = make_generator("Delay(audio)")
     request = replace(open_request(generator.model, 11), least={"audio": 11})
     assert [len(chunk.codes_TK) for chunk in generator.stream(request, chunk_frames=4)] == [4, 4, 3]
+    assert [len(chunk.codes_TK) for chunk in generator.stream(request)] == [1, 1, 2, 4, 3]
     with pytest.raises(InputError, match="chunk_frames is a whole number of frames from 1 on, not 0"):
         generator.stream(request, chunk_frames=0)
 

@@ -140,11 +140,11 @@ def test_soundstorm_fills_in_what_it_learned():
     model = build_model(stage, IDENTITY, dim=64, ffn_dim=128)
 
     def document(rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Level 0 is five times the unit, each level the one below plus the unit."""
+        """Level 0 is five times the unit, each level five times the one below plus its number."""
         units_T = rng.integers(0, CODES, 10)
         frames = [5 * units_T % CODES]
-        for _ in range(1, LEVELS):
-            frames.append((frames[-1] + units_T) % CODES)
+        for level in range(1, LEVELS):
+            frames.append((5 * frames[-1] + level) % CODES)
         return {"semantic": units_T[:, None], "audio": np.stack(frames, axis=1)}
 
     train_in_place(model, document, 500)

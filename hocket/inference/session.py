@@ -287,7 +287,7 @@ class Numbers:
         """In [0, 1), float32 `[R, U]`; steps are asked for in order."""
         while self._block < step // BLOCK:
             shape = (BLOCK, self._n_rows, DRAWS)
-            self._uniform_TRU = torch.rand(shape, generator=self._generator, dtype=torch.float64).float()
+            self._uniform_TRU = torch.rand(shape, generator=self._generator)
             self._block += 1
         return self._uniform_TRU[step % BLOCK]
 

@@ -166,26 +166,44 @@ def judge_voice() -> Judge:
 
 
 def judge_words(folder: str) -> Judge:
-    if not Path(folder).is_dir():
-        raise InputError(f'there is no folder "{folder}" of a Whisper model; give one converted for faster-whisper')
-    library, jiwer = load("faster_whisper"), load("jiwer")
-    try:
-        model = library.WhisperModel(folder, device="cpu", compute_type="int8", cpu_threads=1)
-    except (RuntimeError, ValueError, OSError) as error:
-        raise InputError(f'"{folder}" holds no Whisper model that faster-whisper can load: {error}') from error
+    listen, jiwer = open_whisper(folder), load("jiwer")
 
     def judge(heard: Heard) -> Scores:
         language = (heard.language or "en").split("-")[0]
         said = normalise(heard.text or "")
-        if not said or (language != "en" and not model.model.is_multilingual):
+        transcript = listen(heard.output_S, language) if said else None
+        if transcript is None:
             return {}
-        segments, _ = model.transcribe(
-            heard.output_S, language=language, beam_size=1, condition_on_previous_text=False, temperature=0.0
-        )
-        out = jiwer.process_words(said, normalise(" ".join(segment.text for segment in segments)))
+        out = jiwer.process_words(said, normalise(transcript))
         return {"wrong": out.substitutions + out.deletions + out.insertions, "words": len(said.split())}
 
     return judge
+
+
+def open_whisper(folder: str | Path) -> Callable[[np.ndarray, str], str | None]:
+    """What a Whisper model hears in samples at 16 kHz of a language; None in one that it does not know.
+
+    Raises:
+        InputError: the folder holds no model that faster-whisper can load.
+        ImportError: faster-whisper is not installed.
+    """
+    if not Path(folder).is_dir():
+        raise InputError(f'there is no folder "{folder}" of a Whisper model; give one converted for faster-whisper')
+    library = load("faster_whisper")
+    try:
+        model = library.WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=1)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise InputError(f'"{folder}" holds no Whisper model that faster-whisper can load: {error}') from error
+
+    def listen(wav_S: np.ndarray, language: str = "en") -> str | None:
+        if language != "en" and not model.model.is_multilingual:
+            return None
+        segments, _ = model.transcribe(
+            wav_S, language=language, beam_size=1, condition_on_previous_text=False, temperature=0.0
+        )
+        return " ".join(segment.text for segment in segments)
+
+    return listen
 
 
 def normalise(text: str) -> str:

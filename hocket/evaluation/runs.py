@@ -67,7 +67,12 @@ class Run:
         found = [key.partition("/")[2] for row in rows for key in row if key.startswith(("loss/", "valid/"))]
         names = [name for name in dict.fromkeys(found) if name != "loss"]
         streams = list(dict.fromkeys(name.partition(".")[0] for name in names))
-        return sorted(names, key=lambda name: (streams.index(name.partition(".")[0]), int(name.partition(".")[2] or 0)))
+
+        def place(name: str) -> tuple[int, int]:
+            stream, _, level = name.partition(".")
+            return streams.index(stream), int(level) if level.isdigit() else 0  # <to.text> has no level
+
+        return sorted(names, key=place)
 
     def line(self, key: str) -> Line:
         """(step, value) of one metric over the run."""

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 
@@ -52,3 +53,10 @@ def test_a_run_without_a_checkpoint_cannot_be_scored(tmp_path):
     (tmp_path / "config.yaml").write_text("name: early\n")
     with pytest.raises(InputError, match="no checkpoint"):
         score_run(read_run(tmp_path))
+
+
+def test_blocks_go_by_stream_and_level_and_markers_have_none(run_folder):
+    keys = ("text", "audio.0", "audio.10", "audio.2", "<to.text>")
+    row = {"step": 1, "loss": 1.0} | {f"loss/{key}": 1.0 for key in keys}
+    run = dataclasses.replace(read_run(run_folder), train=[row], valid=[])
+    assert run.blocks == ["text", "audio.0", "audio.2", "audio.10", "<to.text>"]

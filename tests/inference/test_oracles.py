@@ -9,7 +9,8 @@ from hocket.inference.generator import sampled
 from hocket.interleave import load_scheme
 from tests.inference.late_codec import LateCodec
 from tests.inference.oracle_in_place import PRESETS as IN_PLACE
-from tests.inference.oracles import OracleStepper, build_model, expected, next_token_stages, request_for
+from tests.inference.oracle_stepper import OracleStepper
+from tests.inference.oracles import build_model, expected, next_token_stages, request_for
 from tests.interleave.cases import PRESETS, RATES, levels_by_stream
 
 STAGES = next_token_stages()
@@ -19,7 +20,7 @@ GREEDY = Sampling(temperature=0)
 def check(model, requests) -> None:
     """Samples the requests together, and compares every cell with the rule."""
     truths = [expected(model, request) for request in requests]
-    model.stepper = lambda *shape: OracleStepper(model, truths, *shape)
+    model.stepper = lambda batch, max_steps: OracleStepper(model, truths, batch, max_steps)
     loop = Autoregressive(model, requests, GREEDY)
     for _ in loop.run():
         pass
@@ -48,7 +49,7 @@ def test_streams_follow_the_rule(name, identity):
     model.__dict__["codec"] = LateCodec()
     request = request_for(model, 2, 8, seed=1)
     truth = expected(model, request)
-    model.stepper = lambda *shape: OracleStepper(model, [truth], *shape)
+    model.stepper = lambda batch, max_steps: OracleStepper(model, [truth], batch, max_steps)
     chunks = list(Generator(model).stream(request, GREEDY, include_prompt=True))
     for stream, codes_TK in truth.streams.items():
         assert np.array_equal(np.concatenate([chunk.streams[stream] for chunk in chunks]), codes_TK), stream

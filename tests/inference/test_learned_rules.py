@@ -109,7 +109,8 @@ def follows(model: Model, rule: Callable[[np.ndarray], Document], shape: tuple[i
     return float(
         np.mean(
             [
-                loop.items[b].ended and all(np.array_equal(item.streams[n], codes) for n, codes in streams.items())
+                bool(loop.items[b].ended)
+                and all(np.array_equal(item.streams[n], codes) for n, codes in streams.items())
                 for b, (item, streams) in enumerate(zip(made, wanted, strict=True))
             ]
         )

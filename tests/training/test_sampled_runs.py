@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hocket.codec import read_audio
-from hocket.data import Corpus
+from hocket.data import Corpus, Mixture
 from hocket.evaluation.runs import open_corpus, read_run
 from hocket.inference import Generator, Request
 from hocket.model import load_model
@@ -35,7 +35,7 @@ def spoken() -> dict:
     return next(row for row in rows if row.get("text") and row["duration"] > 1.5)
 
 
-def ask(generator: Generator, corpus: Corpus) -> Request:
+def ask(generator: Generator, corpus: Corpus | Mixture) -> Request:
     """By the front door: text, a recording, and codes of an example for what else is given."""
     row, codes = spoken(), corpus[0].streams
     wav_T, rate = read_audio(row["audio"])

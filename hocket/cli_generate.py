@@ -49,6 +49,13 @@ def generate(
     seconds: Annotated[
         float | None, typer.Option(help="Seconds to generate, at most; 5, or as much as the source has, unless given.")
     ] = None,
+    min_seconds: Annotated[
+        float | None, typer.Option(help="The model may not end its audio before so much, after the prompt.")
+    ] = None,
+    overlap: Annotated[
+        float | None,
+        typer.Option(help="Past the context: seconds that a window has of the one before; half of it unless given."),
+    ] = None,
     out: Annotated[
         Path,
         typer.Option(help="The file to write (.wav, .txt); with --batch a folder.", rich_help_panel=FILES),
@@ -99,6 +106,14 @@ def generate(
     beams: Annotated[
         int, typer.Option(help="Recognition by beam search of this width; 1 samples.", min=1, rich_help_panel=SAMPLING)
     ] = 1,
+    best_of: Annotated[
+        int,
+        typer.Option(
+            help="Of so many attempts, the one that the model itself hears best (models that also recognise).",
+            min=1,
+            rich_help_panel=SAMPLING,
+        ),
+    ] = 1,
     passes: Annotated[
         str | None, typer.Option(help="Passes by level, as 16,1 (the last for the rest).", rich_help_panel=MASKED)
     ] = None,
@@ -137,6 +152,8 @@ def generate(
         prompt_text=prompt_text,
         text=text,
         seconds=seconds,
+        min_seconds=min_seconds,
+        overlap=overlap,
         seed=seed,
         task=task,
         streams=_parse_streams(streams or []),
@@ -144,6 +161,8 @@ def generate(
     )
     asked = list(read_rows(batch, first)) if batch else [_named(first, out)]
     wanted = [copy for row in asked for copy in (copies_of(row, n) if isinstance(row, Row) else [row])]
+    if pipeline and best_of > 1:
+        raise InputError("--best-of is for one model that speaks and recognises, not for a pipeline: leave it out")
     maker = _open(checkpoint, pipeline, device, dtype)
     guided, masks = _find_how(guidance, maker.in_place, passes, choice_temperature, span)
     job = Job(
@@ -154,6 +173,7 @@ def generate(
         guidance=guided,
         masks=masks,
         beams=beams,
+        best_of=best_of,
         names_rows=batch is not None,
     )
     with ProgressBar("generate") as bar:

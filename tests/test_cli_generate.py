@@ -125,6 +125,12 @@ def test_rows_that_are_there_are_kept(hocket, here, checkpoints):
     assert json.loads(hocket(*command, "--top-k", 5, "--fresh")[1])["kept"] == []
 
 
+def test_the_model_may_not_end_before_the_least_length(hocket, here, checkpoints):
+    lengths = ("--seconds", 6, "--min-seconds", 6, "--overlap", 1)  # a context is four seconds
+    assert hocket("generate", checkpoints["continues"], *lengths, "--out", "l.wav")[0] == 0
+    assert soundfile.info(here / "l.wav").duration == 6
+
+
 def test_bad_rows_are_named_and_the_others_made(hocket, here, checkpoints):
     write_rows(
         here / "rows.jsonl",
@@ -202,6 +208,8 @@ def test_models_that_predict_in_place(hocket, here, checkpoints):
         (("--pipeline", "a,b"), "say what to sample from"),
         (("--dtype", "int8"), "dtype is float32 or bfloat16"),
         (("--beams", 2), "one"),
+        (("--best-of", 2), "train interleave=speech-text"),
+        (("--min-seconds", 3), "min_seconds must be from 0 to the seconds"),
     ],
 )
 def test_bad_settings_get_a_sentence(hocket, here, checkpoints, arguments, sentence):

@@ -8,5 +8,7 @@ from hocket.inference.guidance import Guidance
 from hocket.inference.masking import MaskSampling
 from hocket.inference.request import Generation, Request
 from hocket.inference.sampling import Sampling
+from hocket.inference.session import Session
+from hocket.inference.streaming import Chunk
 
-__all__ = ["Generation", "Generator", "Guidance", "MaskSampling", "Request", "Sampling"]
+__all__ = ["Chunk", "Generation", "Generator", "Guidance", "MaskSampling", "Request", "Sampling", "Session"]

@@ -15,8 +15,9 @@ from functools import cached_property
 
 from hocket.codec import CodecIdentity
 from hocket.errors import InputError
+from hocket.inference.asking import SOURCE, SPEECH, UNITS
 from hocket.inference.files import open_generator
-from hocket.inference.generator import SOURCE, SPEECH, UNITS, Generator
+from hocket.inference.generator import Generator
 from hocket.inference.pipeline_file import StageSettings
 from hocket.interleave.stream import StreamRef
 from hocket.model import Model

@@ -15,7 +15,8 @@ import numpy as np
 
 from hocket.data.corpus import Example
 from hocket.errors import InputError
-from hocket.inference.generator import RECOGNITION, SPEECH, Generator
+from hocket.inference.asking import RECOGNITION, SPEECH
+from hocket.inference.generator import Generator
 from hocket.inference.request import Request
 from hocket.vocab import ALIGNED_TEXT, TEXT
 

@@ -23,9 +23,8 @@ from hocket.errors import InputError
 from hocket.inference.generator import Generator
 from hocket.inference.guidance import Guidance
 from hocket.inference.masking import MaskSampling
-from hocket.inference.request import Generation, Progress
+from hocket.inference.request import Generation
 from hocket.inference.rows import Row
-from hocket.inference.sampling import Sampling
 from hocket.model import find_model_folder, load_model
 from hocket.vocab import ALIGNED_TEXT, TEXT
 
@@ -47,11 +46,15 @@ class Maker(Protocol):
         """Whether it predicts in place, all of it."""
         ...
 
-    def request(self, **arguments: Any) -> Any: ...
+    @property
+    def request(self) -> Callable[..., Any]:
+        """Makes a request of what a row gives."""
+        ...
 
-    def generate_batch(
-        self, requests: Sequence[Any], sampling: Sampling | None = None, on_step: Progress | None = None, **how: Any
-    ) -> list[Generation]: ...
+    @property
+    def generate_batch(self) -> Callable[..., list[Generation]]:
+        """Makes several items together."""
+        ...
 
 
 @dataclass(kw_only=True)
@@ -64,6 +67,7 @@ class Job:
         include_prompt: a wav begins with the prompt, as the codec renders it.
         batch: rows that are made together.
         beams: of models that write text, the width of the beam search; 1 samples.
+        best_of: of models that speak and recognise, attempts at each row of which the best is kept.
         names_rows: a row that cannot be made is named in the sentence that says why.
         on_progress: told how many of the rows are done (a fraction counts), of how many, and how many times faster than
             real time; 0 where no audio is made.
@@ -76,6 +80,7 @@ class Job:
     guidance: Guidance | None = None
     masks: MaskSampling | None = None
     beams: int = 1
+    best_of: int = 1
     names_rows: bool = True
     on_progress: Callable[[float, float, float], None] = lambda done, total, seconds: None
     rejected: list[dict[str, str]] = field(default_factory=list)
@@ -127,11 +132,11 @@ class Job:
             "prompt_seconds": row.prompt_seconds,
             "task": row.task,
         }
+        extra = {"overlap": row.overlap, "min_seconds": row.min_seconds, "prompt_text": row.prompt_text}
+        arguments |= {name: value for name, value in extra.items() if value is not None}
         try:
             if row.streams:
                 arguments["streams"] = row.load_streams()
-            if row.prompt_text is not None:
-                arguments["prompt_text"] = row.prompt_text
             return [(row, self.maker.request(**arguments))]
         except InputError as error:
             self._reject(row.name, str(error))
@@ -145,8 +150,9 @@ class Job:
             seconds = self._seconds + share * asked
             self.on_progress(done + share * len(group), total, seconds / (time.perf_counter() - self._began))
 
-        how = {"guidance": self.guidance, "masks": self.masks, "beams": self.beams if self.beams > 1 else None}
-        how = {name: value for name, value in how.items() if value is not None}
+        how: dict[str, Any] = {"guidance": self.guidance, "masks": self.masks}
+        how |= {"beams": self.beams, "best_of": self.best_of}
+        how = {name: value for name, value in how.items() if value not in (None, 1)}
         try:
             items = self.maker.generate_batch([request for _, request in group], group[0][0].sampling, on_step, **how)
         except InputError as error:
@@ -191,7 +197,10 @@ class Job:
         """What decides the row's result."""
         asked = {key: value for key, value in asdict(row).items() if key != "name"}
         how: dict[str, Any] = {"guidance": self.guidance, "masks": self.masks}
-        how = {name: asdict(value) if value else None for name, value in how.items()} | {"beams": self.beams}
+        how = {name: asdict(value) if value else None for name, value in how.items()} | {
+            "beams": self.beams,
+            "best_of": self.best_of,
+        }
         content = self.maker.settings | asked | how | {"include_prompt": self.include_prompt}
         return json.loads(json.dumps(content, default=str))
 

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hocket.errors import InputError
+from hocket.inference.asking import SOURCE
 from hocket.inference.cascade import CascadeStage
 from hocket.inference.clock import Clock, windows
-from hocket.inference.generator import SOURCE, Sampled
+from hocket.inference.generator import Sampled
 from hocket.inference.request import Request
 from hocket.vocab import TEXT
 

@@ -23,9 +23,10 @@ from torch import Tensor
 
 import hocket
 from hocket.errors import InputError, did_you_mean
+from hocket.inference.asking import UNITS
 from hocket.inference.cascade import CascadeStage, check_chain, check_codes
 from hocket.inference.clock import Clock
-from hocket.inference.generator import UNITS, Sampled
+from hocket.inference.generator import Sampled
 from hocket.inference.guidance import Guidance
 from hocket.inference.masking import MaskSampling
 from hocket.inference.passage import Passage, Reach, Recording

@@ -26,6 +26,8 @@ _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "prompt_text": (str, "the text that is said in the prompt"),
     "text": (str, "a text"),
     "seconds": ((int, float), "a number of seconds"),
+    "min_seconds": ((int, float), "a number of seconds"),
+    "overlap": ((int, float), "a number of seconds"),
     "seed": (int, "a whole number"),
     "task": (str, "a task such as tts"),
     "streams": (dict, "paths by stream"),
@@ -45,6 +47,10 @@ class Row:
     """What is said in the prompt, for models that are given the text of prompt and continuation together."""
     text: str | None = None
     seconds: float | None = None
+    min_seconds: float | None = None
+    """The model may not end before so much."""
+    overlap: float | None = None
+    """Seconds that each window has of the one before, past the model's context."""
     seed: int = 0
     task: str | None = None
     streams: Mapping[str, Path] = field(default_factory=dict)

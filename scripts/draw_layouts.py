@@ -53,7 +53,6 @@ def make() -> dict[Path, str]:
         own_title=str(own_layout),
         drawn_larger=", ".join(f"{name} {k}" for name, k in LEVELS.items()),
         presets="\n\n".join(preset_section(name, notes[name]) for name in layout_names()),
-        unsampled=", ".join(f"`{name}`" for name in layout_names() if not all(map(is_sampled, drawn(name).stages))),
     )
     return files
 
@@ -74,11 +73,6 @@ def rated(name: str, codec: str, levels: int) -> LayoutView:
     return view_layout(
         name, Clock(codec=codec, levels=levels, frame_rates={"semantic": UNITS.get(codec, Fraction(25))})
     )
-
-
-def is_sampled(view: StageView) -> bool:
-    """Whether the inference room has a sampler for a stage."""
-    return not view.stage.in_place and all(node.by_wholes for node in view.stage.layout.span_nodes())
 
 
 def draw_node(expression: str, lengths: dict[str, int]) -> str:
@@ -104,7 +98,7 @@ def node_list(nodes: list[dict]) -> str:
 def overview() -> str:
     """A line for each preset or stage."""
     lines = [
-        "| layout | rows | steps/s, Mimi | EnCodec | first frame, Mimi | EnCodec | online | head | samples |",
+        "| layout | rows | steps/s, Mimi | EnCodec | first frame, Mimi | EnCodec | online | head | sampled |",
         "|---|--:|--:|--:|---|---|---|---|---|",
     ]
     for name in layout_names():
@@ -119,7 +113,7 @@ def overview() -> str:
                 say_first_frame(one.first_frame),
                 _only_time(other),
             ]
-            cells += ["yes" if facts["online"] else "no", how, "yes" if is_sampled(one) else "not yet"]
+            cells += ["yes" if facts["online"] else "no", how, "in passes" if one.stage.in_place else "by steps"]
             lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 

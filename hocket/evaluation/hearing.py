@@ -126,17 +126,18 @@ def recognise(
 
 
 def speak(
-    generator: Generator, texts: Sequence[str], seconds: float, sampling: Sampling, seed: int = 0
+    generator: Generator, texts: Sequence[str], seconds: float, sampling: Sampling, seed: int = 0, best_of: int = 1
 ) -> list[np.ndarray]:
     """Texts as the model speaks them, float32 at the codec's rate; each has a seed of its own.
 
     Args:
         seconds: where speech is cut that has not ended.
+        best_of: attempts at each, of which the model keeps the one that it hears best itself.
     """
     wavs = []
     for some in _batches(list(enumerate(texts))):
         requests = [generator.request(text=text, seconds=seconds, seed=seed + i, task="tts") for i, text in some]
-        wavs += [made.wav_T.numpy() for made in generator.generate_batch(requests, sampling)]
+        wavs += [made.wav_T.numpy() for made in generator.generate_batch(requests, sampling, best_of=best_of)]
     return wavs
 
 

@@ -4,7 +4,7 @@
 
 Recognition: every clip that is held out, alone, as it is; the words alone count, not the speaker's name before them.
 Speech: `--n` sequences of `--clips` held-out clips in a row, joined as scripts/join_clips.py does; the model is given
-their text and voice. Beside it what Whisper hears in the joined clips themselves and in what the codec makes of them.
+their text and voice, and of `--best-of` attempts keeps the one whose text it hears best itself. Beside it what Whisper hears in the joined clips themselves and in what the codec makes of them.
 """
 
 import argparse
@@ -56,13 +56,18 @@ def judge_speech(generator: Generator, voices: Voices, options: argparse.Namespa
     sequences, hears = draw_sequences(voices, options), open_whisper(options.whisper)
     texts, originals = [one.text for one in sequences], [one.wav_S for one in sequences]
     asked = [f"{one.speaker}: {one.text}" if options.speaker else one.text for one in sequences]
-    sampling = Sampling(temperature=options.temperature, top_k=options.top_k, top_p=options.top_p)
+    upper = (
+        {"audio[1:]": {"temperature": options.upper_temperature}} if generator.model.layout.streams["audio"] > 1 else {}
+    )
+    sampling = Sampling(temperature=options.temperature, top_k=options.top_k, top_p=options.top_p, rows=upper)
     seconds = SECONDS_A_CLIP * options.clips[1]
     codec = generator.model.codec
     sounds = {
         "originals": originals,
         "codec": at_whispers_rate(resynthesise(codec, originals, RATE), codec.sample_rate),
-        "model": at_whispers_rate(speak(generator, asked, seconds, sampling, options.seed), codec.sample_rate),
+        "model": at_whispers_rate(
+            speak(generator, asked, seconds, sampling, options.seed, options.best_of), codec.sample_rate
+        ),
     }
     tallies = {}
     for name, wavs in sounds.items():
@@ -121,9 +126,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--n", type=int, default=60, help="sequences to speak")
     parser.add_argument("--clips", nargs=2, type=int, default=(3, 5), metavar=("LEAST", "MOST"))
-    parser.add_argument("--temperature", type=float, default=0.7)
+    parser.add_argument("--best-of", type=int, default=32, help="attempts, of which the model hears one best itself")
+    parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--upper-temperature", type=float, default=0.0, help="of the levels above the first")
     parser.add_argument("--top-k", type=int, default=0)
-    parser.add_argument("--top-p", type=float, default=0.9)
+    parser.add_argument("--top-p", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="folder for the sounds and what was heard")
     parser.add_argument("--json", type=Path, help="file for all numbers")

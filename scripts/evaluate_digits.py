@@ -4,7 +4,8 @@
 
 Recognition: every clip that is held out, alone, as it is; the words alone count, not the speaker's name before them.
 Speech: `--n` sequences of `--clips` held-out clips in a row, joined as scripts/join_clips.py does; the model is given
-their text and voice, and of `--best-of` attempts keeps the one whose text it hears best itself. Beside it what Whisper hears in the joined clips themselves and in what the codec makes of them.
+their text and voice, and of `--best-of` attempts keeps the one whose text it hears best itself. Beside it what Whisper
+hears in the joined clips themselves and in what the codec makes of them.
 """
 
 import argparse
@@ -56,26 +57,23 @@ def judge_speech(generator: Generator, voices: Voices, options: argparse.Namespa
     sequences, hears = draw_sequences(voices, options), open_whisper(options.whisper)
     texts, originals = [one.text for one in sequences], [one.wav_S for one in sequences]
     asked = [f"{one.speaker}: {one.text}" if options.speaker else one.text for one in sequences]
-    upper = (
-        {"audio[1:]": {"temperature": options.upper_temperature}} if generator.model.layout.streams["audio"] > 1 else {}
-    )
-    sampling = Sampling(temperature=options.temperature, top_k=options.top_k, top_p=options.top_p, rows=upper)
-    seconds = SECONDS_A_CLIP * options.clips[1]
+    upper = {"audio[1:]": {"temperature": options.upper_temperature}}
+    rows = upper if generator.model.layout.streams["audio"] > 1 else {}
+    sampling = Sampling(temperature=options.temperature, top_k=options.top_k, top_p=options.top_p, rows=rows)
+    spoken = speak(generator, asked, SECONDS_A_CLIP * options.clips[1], sampling, options.seed, options.best_of)
     codec = generator.model.codec
     sounds = {
         "originals": originals,
         "codec": at_whispers_rate(resynthesise(codec, originals, RATE), codec.sample_rate),
-        "model": at_whispers_rate(
-            speak(generator, asked, seconds, sampling, options.seed, options.best_of), codec.sample_rate
-        ),
+        "model": at_whispers_rate(spoken, codec.sample_rate),
     }
     tallies = {}
     for name, wavs in sounds.items():
         tallies[name], transcripts = listen(lambda wav_S: hears(wav_S, "en") or "", texts, wavs)
         if options.out:
             keep(options.out / name, texts, wavs, transcripts)
-    spoken = {name: float(np.mean([len(wav_S) / RATE for wav_S in wavs])) for name, wavs in sounds.items()}
-    return tallies, {"seconds": spoken}
+    lasting = {name: float(np.mean([len(wav_S) / RATE for wav_S in wavs])) for name, wavs in sounds.items()}
+    return tallies, {"seconds": lasting}
 
 
 def at_whispers_rate(wavs: list[np.ndarray], rate: int) -> list[np.ndarray]:

@@ -35,6 +35,7 @@ class Recording:
     text: str | None
     known: int  # ticks of the prompts
     total: int  # ticks that there will be at most
+    least: int = 0  # ticks that there will be at least
     seed: int
     scores: Streams = field(default_factory=dict)  # float32 [T, K], log-probabilities of what was drawn
     steps: int = 0
@@ -153,7 +154,10 @@ class Passage:
             if name in self._codes:
                 prompts[name] = self._codes[name][a:b]
                 limits |= {} if n_given else {name: b - a}
-        told = {name: n for name, n in limits.items() if stage.is_told_length and not stage.model.stage.in_place}
+        told = {} if stage.model.stage.in_place else dict(limits)
+        if not stage.is_told_length:
+            least = min(self._recording.least, stop)
+            told = {name: max(0, self._clock.frames(name, least) - self._clock.frames(name, first)) for name in told}
         if TEXT in stage.made:
             limits[TEXT] = self._room
         return Request(
@@ -199,6 +203,8 @@ class Passage:
 
     def _cut(self) -> Iterator[tuple[int, int]]:
         known = self._recording.known if self._codes else 0
+        if not self._recording.total:  # a stage before ended at once
+            return
         for window in windows(known, self._recording.total, self.size, self.overlap):
             if self._done and self._done >= self._recording.total:  # it ended before its limit
                 return

@@ -56,6 +56,8 @@ class PipelineRequest:
     prompt_ticks: int = 0
     ticks: int = 0
     """Frames of the slowest stream: those of the prompt, and most in all."""
+    least_ticks: int = 0
+    """Fewest in all."""
     seed: int = 0
 
     @property
@@ -145,6 +147,8 @@ class Pipeline:
         task: str | None = None,
         streams: Mapping[str, np.ndarray] | None = None,
         prompt_text: str | None = None,
+        min_seconds: float | None = None,
+        overlap: float | None = None,
     ) -> PipelineRequest:
         """Reads and encodes what is given, and checks that all stages can make what is asked.
 
@@ -157,6 +161,8 @@ class Pipeline:
             task: none: what a cascade does follows from its stages.
             streams: codes `[T, K]` of the streams that the user gives, the prompt's included.
             prompt_text: what is said in the prompt.
+            min_seconds: no stage may end before so much, after the prompt.
+            overlap: none: each stage's windows are set in the pipeline's file.
 
         Raises:
             InputError: text or a stream is missing, or there is no place for it; a codec cannot be found; a stage's
@@ -164,6 +170,8 @@ class Pipeline:
         """
         if task is not None:
             raise InputError(f"what a pipeline does follows from its stages: leave out task={task}")
+        if overlap is not None:
+            raise InputError("the windows of a pipeline's stages are set in its file: leave overlap out")
         if seconds is not None and not seconds > 0:
             raise InputError(f"seconds must be more than 0, not {seconds}")
         given = self._check_given(streams or {})
@@ -179,8 +187,11 @@ class Pipeline:
             text=f"{prompt_text} {text}" if prompt_text else text,
             prompt_ticks=known,
             ticks=min([*there, *([wanted] if not there or seconds is not None else [])]),
+            least_ticks=0 if min_seconds is None else known + self.clock.round(min_seconds),
             seed=seed,
         )
+        if not 0 <= request.least_ticks <= request.ticks:
+            raise InputError(f"min_seconds must be from 0 to the seconds that are asked for, not {min_seconds}")
         self._check_reach(request)
         return request
 
@@ -322,6 +333,7 @@ class Pipeline:
             text=request.text,
             known=request.prompt_ticks,
             total=request.ticks,
+            least=request.least_ticks,
             seed=request.seed,
         )
 

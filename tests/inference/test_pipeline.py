@@ -272,6 +272,14 @@ def test_streams_from_the_user_are_spoken(whole):
         pipeline.request()
 
 
+@pytest.mark.parametrize("name", ["audiolm", "valle"])
+def test_no_stage_ends_before_the_least_length(whole, name):
+    arguments = {"text": "abc"} if name == "valle" else {}
+    for seed in range(3):
+        out = whole(name).generate(seconds=0.8, min_seconds=0.8, seed=seed, **arguments)
+        assert len(out.streams["audio"]) == 20
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
@@ -323,8 +331,11 @@ def test_text_goes_between_tokenizers_and_levels_may_be_cut(tmp_path):
     """Each stage encodes the text for itself; a stage that learned fewer levels of the codec has the same codes."""
     stages = [("valle/ar", {"levels": 2}), ("valle/nar", {"tokenizer": train_bpe(["abcabc"] * 9, 259)})]
     paths = [save_stage(tmp_path / str(number), preset, **how) for number, (preset, how) in enumerate(stages)]
-    out = Pipeline.open(",".join(paths)).generate(text="abc", seconds=0.4)
-    assert out.streams["audio"].shape[1] == LEVELS
+    pipeline = Pipeline.open(",".join(paths))
+    out = pipeline.generate(text="abc", seconds=0.4, min_seconds=0.4)
+    assert out.streams["audio"].shape == (10, LEVELS)
+    lengths = {len(pipeline.generate(text="abc", seconds=0.4, seed=seed).streams["audio"]) for seed in range(12)}
+    assert 0 in lengths  # the first stage may end at once, and nothing is left to fill in
 
 
 def test_checkpoints_that_know_of_one_codec_only(tmp_path):
@@ -349,6 +360,8 @@ REQUESTS = [
     ("valle", {"text": "abc", "seconds": 60}, r'stage "0-ar" reads text whole.*ask for at most 1[45]'),
     ("audiolm", {"seconds": 0}, "seconds must be more than 0"),
     ("audiolm", {"task": "tts"}, "leave out task=tts"),
+    ("audiolm", {"seconds": 1, "min_seconds": 2}, "min_seconds must be from 0 to the seconds"),
+    ("audiolm", {"overlap": 1}, "leave overlap out"),
     ("audiolm", {"streams": {"semantic": np.zeros((3, 1))}}, 'no stage needs "semantic" from outside'),
 ]
 

@@ -69,7 +69,8 @@ class Sums:
         nats, cells = dict(zip(self.blocks, self.nats, strict=True)), dict(zip(self.blocks, self.cells, strict=True))
         streams: dict[str, list[str]] = {}
         for block in self.blocks:
-            streams.setdefault(block.rpartition(".")[0] or block, []).append(block)
+            name = block if block.startswith("<") else block.rpartition(".")[0] or block  # a marker is a kind of its own
+            streams.setdefault(name, []).append(block)
         by_stream = {
             name: sum(nats[block] for block in blocks) / count
             for name, blocks in streams.items()

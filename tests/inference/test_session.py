@@ -122,7 +122,7 @@ def test_memory_does_not_grow_past_the_context(name, identity):
     model = model_of(stage_of(name), identity)
     model.config = replace(model.config, context=8)
     session = Session(model)
-    _, own_TK = answers(session, 70)
+    _, own_TK = answers(session, 140)
     held = [len(frames) for frames in session._frames.values()]
     assert len(own_TK) >= 15
     assert max(held) <= session._unrolled.most_lag + 1

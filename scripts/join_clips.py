@@ -83,8 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sample-rate", type=int, default=16000)
     pair(parser, "--clips", (1, 5), int, "clips of a sequence")
     pair(parser, "--lead", (0.0, 0.1), float, "seconds of silence before the first clip")
-    pair(parser, "--gap", (0.15, 0.3), float, "seconds of silence between two")
-    pair(parser, "--speed", (0.85, 1.15), float, "of what is for training")
+    pair(parser, "--gap", (0.05, 0.3), float, "seconds of silence between two")
+    pair(parser, "--speed", (0.9, 1.1), float, "of what is for training")
     pair(parser, "--gain", (-4.0, 4.0), float, "decibels, of what is for training")
     try:
         print(report(write(parser.parse_args(arguments))))

@@ -13,10 +13,10 @@ demo: $(READY)  ## Tokenise, train, continue a prompt, write runs/demo/report.ht
 	$(BIN)/hocket demo
 
 test: $(READY)  ## Tests, under 10 minutes on 2 cores
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-all: $(READY)  ## All tests, the slow ones too
-	$(BIN)/python -m pytest -m 'slow or not slow'
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'slow or not slow'
 
 checks: $(READY)  ## Style, types, import direction
 	$(BIN)/ruff format --check .

@@ -30,8 +30,10 @@ DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 HOMOPHONES = {"oh": "zero", "won": "one", "to": "two", "too": "two", "for": "four", "fore": "four", "ate": "eight"}
 NORMAL = 1.96
 """Standard deviations of a 95 % interval."""
+MOST_ATTEMPTS = 512
+"""Documents that are sampled at once."""
 BATCH = 50
-"""Recordings or texts that go through the model together."""
+"""Recordings that go through the model together."""
 
 Listener = Callable[[np.ndarray], str]
 """What is heard in samples at 16 kHz."""
@@ -135,7 +137,7 @@ def speak(
         best_of: attempts at each, of which the model keeps the one that it hears best itself.
     """
     wavs = []
-    for some in _batches(list(enumerate(texts))):
+    for some in _batches(list(enumerate(texts)), max(1, MOST_ATTEMPTS // best_of)):
         requests = [generator.request(text=text, seconds=seconds, seed=seed + i, task="tts") for i, text in some]
         wavs += [made.wav_T.numpy() for made in generator.generate_batch(requests, sampling, best_of=best_of)]
     return wavs
@@ -155,5 +157,5 @@ def listen(listener: Listener, texts: Sequence[str], wavs: Sequence[np.ndarray])
     return tally, transcripts
 
 
-def _batches(items: Sequence) -> list[Sequence]:
-    return [items[first : first + BATCH] for first in range(0, len(items), BATCH)]
+def _batches(items: Sequence, size: int = BATCH) -> list[Sequence]:
+    return [items[first : first + size] for first in range(0, len(items), size)]

@@ -69,7 +69,7 @@ class Sums:
         nats, cells = dict(zip(self.blocks, self.nats, strict=True)), dict(zip(self.blocks, self.cells, strict=True))
         streams: dict[str, list[str]] = {}
         for block in self.blocks:
-            name = block if block.startswith("<") else block.rpartition(".")[0] or block  # a marker is a kind of its own
+            name = block if block.startswith("<") else block.rpartition(".")[0] or block
             streams.setdefault(name, []).append(block)
         by_stream = {
             name: sum(nats[block] for block in blocks) / count

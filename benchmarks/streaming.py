@@ -5,7 +5,8 @@ codec's 8 levels of 1,024, at 25 Hz: untrained weights take the time that traine
 
     first audio   from the call to the first chunk with samples, without a prompt. The bundled codec is one frame
                   behind: it comes with the second frame
-    overhead      10 s of audio streamed, in growing chunks and frame by frame, against offline
+    overhead      10 s of audio streamed, in growing chunks and frame by frame, against offline; what streaming costs
+                  is the codec's, so its share is smaller for the larger of two models
     conversation  a moshi session, sound in and sound out: 5 minutes, 7,500 frames; a frame has 40 ms
 
 `python -m benchmarks.streaming [FRAMES]` sets the length of the conversation.
@@ -26,6 +27,7 @@ from hocket.model import Model, ModelConfig
 from hocket.vocab import Vocabulary, train_bpe
 
 LEVELS, FRAME_MS, SECONDS = 8, 40, 10
+LARGER = {"dim": 512, "n_layers": 8, "n_heads": 8, "n_kv_heads": 8, "ffn_dim": 1376}
 LAYOUTS = {
     "parallel, depth head": ("Parallel(audio)", "depth"),
     "acoustic delay, depth head": ("Delay(audio, [0, 1, ...])", "depth"),
@@ -39,12 +41,12 @@ SIZES = ModelConfig(
 )  # fmt: skip
 
 
-def make(expression: str, head: str, given: tuple[str, ...] = (), context: int = 4096) -> Model:
+def make(expression: str, head: str, given: tuple[str, ...] = (), **sizes: int) -> Model:
     codec = load_codec("bundled")
     layout = load_layout(expression, LEVELS)
     streams = {name: codec.codebook_sizes for name in layout.streams if "text" not in name}
     vocabulary = Vocabulary.build(train_bpe(["a benchmark has few words"], 300), streams)
-    config = ModelConfig(**{**SIZES.__dict__, "context": context})
+    config = ModelConfig(**{**SIZES.__dict__, **sizes})
     model = Model.build(config, vocabulary, Stage(name="", layout=layout, head=head, given=given), codec.identity)
     model.__dict__["codec"] = codec
     return model.eval()
@@ -74,8 +76,9 @@ def report_first_audio(rounds: int) -> None:
         print(f"  {name:<28}{np.median(took):8.0f} ms{frames}")
 
 
-def report_overhead(rounds: int) -> None:
-    generator = Generator(make(*LAYOUTS["delay"]))
+def report_overhead(rounds: int, **sizes: int) -> None:
+    model = make(*LAYOUTS["delay"], **sizes)
+    generator = Generator(model)
     request = request_of(SECONDS)
     found = interleaved(
         {
@@ -86,7 +89,8 @@ def report_overhead(rounds: int) -> None:
         rounds,
         time.thread_time,
     )
-    print(heading(f"streaming overhead: processor seconds for {SECONDS} s of audio, delay"))
+    size = f"{model.n_parameters / 1e6:.0f}M parameters"
+    print(heading(f"streaming overhead: processor seconds for {SECONDS} s of audio, delay, {size}"))
     for name, seconds in found.items():
         print(f"  {name:<28}{seconds:8.2f} s  {seconds / found['offline'] - 1:+8.1%}")
 
@@ -116,6 +120,7 @@ def main(rounds: int = 5, n_frames: int = 7500) -> None:
     torch.set_num_threads(1)
     report_first_audio(rounds)
     report_overhead(rounds)
+    report_overhead(rounds, **LARGER)
     report_session(n_frames)
 
 

@@ -47,14 +47,14 @@ class Tally:
     right: int = 0
     words: int = 0
     wrong: int = 0
-    """Substituted, left out and put in."""
+    """Substituted, left out and put in, at most as many as an item has words: Whisper at times repeats one for ever."""
 
     def add(self, said: str, found: str) -> bool:
         """Counts one item; whether it is right."""
         expected, words = spell(said), spell(found)
         self.n, self.words = self.n + 1, self.words + len(expected)
         self.right += expected == words
-        self.wrong += edit_distance(expected, words)
+        self.wrong += min(edit_distance(expected, words), len(expected))
         return expected == words
 
     @property
@@ -64,7 +64,7 @@ class Tally:
 
     @property
     def word_accuracy(self) -> float:
-        """1 - word error rate; below 0 where more words are put in than were said."""
+        """Share of the words that are right; 1 - word error rate."""
         return 1 - self.wrong / self.words
 
     def interval(self) -> tuple[float, float]:

@@ -16,14 +16,14 @@ from hocket.vocab import Vocabulary, train_bpe
 RATE, CONTEXT = 16000, 120
 
 
-def save_model(folder, layout, codec, **config):
+def save_model(folder, layout, codec, context):
     sizes = {"audio": codec.codebook_sizes}
     has_text = "text" in layout.streams if hasattr(layout, "streams") else "text" in layout.layout.streams
     vocabulary = Vocabulary.build(
         train_bpe(["one two three"], 256) if has_text else None, sizes, {"audio": codec.identity.fingerprint}
     )
-    settings = {"dim": 16, "n_layers": 1, "n_heads": 2, "n_kv_heads": 2, "ffn_dim": 16, "context": CONTEXT} | config
-    Model.build(ModelConfig(**settings), vocabulary, layout, codec.identity).save(folder)
+    config = ModelConfig(dim=16, n_layers=1, n_heads=2, n_kv_heads=2, ffn_dim=16, context=context)
+    Model.build(config, vocabulary, layout, codec.identity).save(folder)
     return folder
 
 

@@ -39,8 +39,15 @@ def build(dim: int, n_layers: int, n_heads: int, ffn_dim: int) -> Model:
         name="none", revision="", weight_hash="", sample_rate=16000, hop=320, codebook_sizes=(ENTRIES,) * LEVELS
     )
     vocabulary = Vocabulary.build(None, {"audio": identity.codebook_sizes})
-    shape = {"dim": dim, "n_layers": n_layers, "n_heads": n_heads, "n_kv_heads": n_heads, "ffn_dim": ffn_dim}
-    config = ModelConfig(**shape, qk_norm=False, context=2 * STEPS)
+    config = ModelConfig(
+        dim=dim,
+        n_layers=n_layers,
+        n_heads=n_heads,
+        n_kv_heads=n_heads,
+        ffn_dim=ffn_dim,
+        qk_norm=False,
+        context=2 * STEPS,
+    )
     model = Model.build(config, vocabulary, load_layout("delay", LEVELS), identity)
     model.head.weight.data[vocabulary.id("<end.audio>")] = 0
     return model

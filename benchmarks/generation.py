@@ -128,7 +128,7 @@ def generate() -> Callable[[], Seconds]:
         made.append(codes.shape[-1])
         return type("Audio", (), {"audio_values": torch.zeros(1, 1, 1)})()
 
-    model.audio_encoder.decode = keep
+    model.audio_encoder.decode = keep  # type: ignore
 
     def run() -> None:
         model.generate(**inputs)

@@ -14,7 +14,7 @@ import time
 os.environ["NO_TORCH_COMPILE"] = "1"
 
 import torch
-from moshi.models.lm import LMGen, LMModel
+from moshi.models.lm import LMGen, LMModel  # type: ignore[import-not-found]
 
 DIM, LAYERS, HEADS, DEPTH_DIM, DEPTH_LAYERS, DEPTH_HEADS, ENTRIES = 512, 8, 8, 256, 4, 4, 2048
 

@@ -77,7 +77,7 @@ def report_first_audio(rounds: int) -> None:
 
 
 def report_overhead(rounds: int, **sizes: int) -> None:
-    model = make(*LAYOUTS["delay"], **sizes)
+    model = make(*LAYOUTS["delay"], (), **sizes)
     generator = Generator(model)
     request = request_of(SECONDS)
     found = interleaved(

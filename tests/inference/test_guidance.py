@@ -85,7 +85,7 @@ def test_impossible_settings_are_refused(wrong, sentence):
 
 def test_conditions_are_streams_that_the_model_is_given():
     assert Guidance().conditions(SPEECH) == ("text",)
-    assert Guidance(streams=["text"]).conditions(SPEECH) == ("text",)
+    assert Guidance(streams=["text"]).conditions(SPEECH) == ("text",)  # type: ignore
     with pytest.raises(InputError, match=r'has no stream "txt" \(did you mean "text"\?\)'):
         Guidance(streams=("txt",)).conditions(SPEECH)
     with pytest.raises(InputError, match=r'"audio" is predicted by this model, so it was never dropped'):

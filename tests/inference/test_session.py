@@ -85,7 +85,7 @@ def test_a_session_equals_offline_generation(name, head, sampling, identity):
     assert torch.equal(wav_T, whole.full_wav_T[: len(wav_T)])
     if "aligned_text" in stage.layout.streams:
         told = "".join(one.text for one in turned)
-        assert whole.text.startswith(told)
+        assert whole.text.startswith(told)  # type: ignore
         assert len(told) > 0
 
 
@@ -172,7 +172,7 @@ def test_a_model_may_end_a_session(identity):
     model = model_of(stage_of("moshi-mono"), identity)
     with torch.no_grad():
         model.head.weight[model.vocabulary.id("<end.audio>")] *= 0
-        model.depth.weight.mul_(1)
+        model.depth.weight.mul_(1)  # type: ignore
     session, frames = Session(model, seed=0, may_end=True), 0
     while not session.ended and frames < 500:
         frames += len(session.step().codes_TK)

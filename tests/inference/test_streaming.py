@@ -144,7 +144,7 @@ def test_sampling_and_guidance_hold_in_streams(make_generator):
 
 def test_a_codec_that_cannot_stream_is_refused_before_anything_is_made(make_generator):
     codec = load_codec("bundled")
-    codec.streams_decoding = False
+    codec.streams_decoding = False  # type: ignore
     generator = make_generator("Delay(audio)", codec)
     with pytest.raises(InputError, match=r'codec "bundled" cannot decode piece by piece: .*; generate without stream'):
         generator.stream(open_request(generator.model, 4))

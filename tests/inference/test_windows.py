@@ -114,7 +114,7 @@ def test_several_streams_stay_side_by_side(name, identity):
     model = model_of(stage_of(name), identity)
     model.config = replace(model.config, context=CONTEXT)
     given = {"user": codes(100)} if name == "moshi" else {}
-    opened = dict.fromkeys(("audio", "aligned_text"), 100)
+    opened: dict[str, int] = dict.fromkeys(("audio", "aligned_text"), 100)
     request = Request(given=given, limits=opened, least=opened, seed=1)
     out = Generator(model).generate_batch([request])[0]
     assert {stream: len(held) for stream, held in out.streams.items()} == dict.fromkeys(model.layout.streams, 100)

@@ -17,12 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hocket.inference.guidance import Guidance, combine, double, dropped_cells
+from hocket.inference.choice import Choice
+from hocket.inference.guidance import Guidance, double, dropped_cells
 from hocket.inference.item import DRAWS, Item
 from hocket.inference.request import Request
-from hocket.inference.sampling import Sampler, Sampling, last_cells
+from hocket.inference.sampling import Sampling, last_cells
+from hocket.interleave.plan import Plan
 from hocket.model import Model
-from hocket.model.stepping import NOTHING, Pass
 
 
 class Autoregressive:
@@ -50,6 +51,7 @@ class Autoregressive:
         self._guidance = guidance if guidance and not guidance.is_off else None
         self._conditions = self._guidance.conditions(model.stage) if self._guidance else ()
         self._choose = Choice(sampling.bind(model))
+        self._conditional: dict[Plan, Tensor] = {}  # cells of conditions, bool [T, R]
         self._alive = list(range(len(self.items)))  # items in the stepper's batch, in its order
         self._stepper = model.stepper(len(self.items) * (2 if self._guidance else 1), most)
         self.step = min(item.first_open_step for item in self.items)
@@ -94,7 +96,9 @@ class Autoregressive:
     def _dropped(self, item: Item, first: int) -> Tensor:
         """The cells of conditions, of the steps from `first` up to the one that is to be made: bool `[T, R]`."""
         dropped_TR = torch.zeros(self.step - first, self.model.layout.n_rows, dtype=torch.bool)
-        found_TR = torch.from_numpy(dropped_cells(item.plan, self._conditions)[first : self.step])
+        if item.plan not in self._conditional:
+            self._conditional[item.plan] = torch.from_numpy(dropped_cells(item.plan, self._conditions))
+        found_TR = self._conditional[item.plan][first : self.step]
         dropped_TR[: len(found_TR)] = found_TR
         return dropped_TR
 
@@ -127,7 +131,7 @@ class Autoregressive:
             for place, b in enumerate(self._alive):
                 if b in members:
                     open_BR[place] = self.items[b].cells.open_TR[step]
-                    uniform_BRU[place] = self.items[b].uniform(step)
+                    uniform_BRU[place] = self.items[b].numbers.at(step)
             ids_BR, recent_BRW = self.grid_BTR[self._alive, step], self._recent(step)
             self._choose.banned = [self.items[b].banned(step) for b in self._alive]
             if self._guidance:
@@ -193,42 +197,3 @@ class Autoregressive:
             chosen = torch.tensor(going)
             self._stepper.select(torch.cat([chosen, chosen + len(self._alive)]) if self._guidance else chosen)
             self._alive = [self._alive[place] for place in going]
-
-
-class Choice:
-    """A sampler that also heeds what a document cannot take, and conditions that count more.
-
-    With guidance a pass is of 2B documents: with the conditions, then without.
-    """
-
-    def __init__(self, sampler: Sampler):
-        self.sampler = sampler
-        self.banned: Sequence[Sequence[int]] = ()
-        """By document, ids that are never drawn in this step."""
-        self.scale_B: Tensor | None = None
-        """How much more the conditions count in this step, by document; None where there is no second half."""
-
-    @property
-    def graph_key(self) -> int | None:
-        """What a captured graph of a draw is kept by; None where the draw changes from step to step."""
-        return None if self.scale_B is not None or any(self.banned) else id(self.sampler)
-
-    def choose(
-        self, pass_: Pass, legal_R: Sequence[int], uniform_BPU: Tensor, recent_BPW: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """As `Sampler.choose`; both halves of a guided batch take the same."""
-        if self.scale_B is not None:
-            pass_ = combine(pass_, self.scale_B.to(pass_.logits_BPJ.device))
-        if any(self.banned):
-            pass_ = pass_._replace(logits_BPJ=self._without_banned(pass_))
-        position_BP, log_probability_BP = self.sampler.choose(pass_, legal_R, uniform_BPU, recent_BPW)
-        if self.scale_B is not None:
-            return position_BP.repeat(2, 1), log_probability_BP.repeat(2, 1)
-        return position_BP, log_probability_BP
-
-    def _without_banned(self, pass_: Pass) -> Tensor:
-        logits_BPJ = pass_.logits_BPJ.clone()
-        for logits_PJ, banned in zip(logits_BPJ, self.banned, strict=True):
-            for token in banned:
-                logits_PJ.masked_fill_(pass_.ids_PJ == token, NOTHING)
-        return logits_BPJ

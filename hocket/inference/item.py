@@ -25,6 +25,22 @@ DRAWS = 2  # U: the second is for draws that are made again
 BLOCK = 512  # steps whose numbers are drawn at once
 
 
+class Numbers:
+    """The numbers that decide the draws of each step of a document; those of the past are not kept."""
+
+    def __init__(self, seed: int, n_rows: int):
+        self._generator, self._n_rows = torch.Generator().manual_seed(seed), n_rows
+        self._block, self._uniform_TRU = -1, torch.zeros(0)
+
+    def at(self, step: int) -> Tensor:
+        """In [0, 1), float32 `[R, U]`. No step is asked for after one of a later block of `BLOCK` steps."""
+        assert step // BLOCK >= self._block, f"the numbers of step {step} are gone"
+        while self._block < step // BLOCK:
+            self._uniform_TRU = torch.rand((BLOCK, self._n_rows, DRAWS), generator=self._generator)
+            self._block += 1
+        return self._uniform_TRU[step % BLOCK]
+
+
 @dataclass(frozen=True)
 class Cells:
     """The grid of a plan, as a sampler reads it."""
@@ -63,8 +79,8 @@ class Item:
         self._cursor = self._new_cursor()
         self._looked_at: Plan | None = self.plan
         self._cells = self._look()
-        self._generator = torch.Generator().manual_seed(request.seed)
-        self._uniform_TRU = torch.zeros(0, self._layout.n_rows, DRAWS)
+        self.numbers = Numbers(request.seed, self._layout.n_rows)
+        """What decides the draws; of the seed alone."""
 
     # --- where it stands --------------------------------------------------------------------------------------------
 
@@ -94,14 +110,6 @@ class Item:
         if self._looked_at is not self.plan:
             self._looked_at, self._cells = self.plan, self._look()
         return self._cells
-
-    def uniform(self, step: int) -> Tensor:
-        """The numbers in [0, 1) that decide the draws of a step: float32 `[R, U]`; they depend on the seed alone."""
-        while step >= len(self._uniform_TRU):
-            shape = (BLOCK, self._layout.n_rows, DRAWS)
-            more_TRU = torch.rand(shape, generator=self._generator)
-            self._uniform_TRU = torch.cat([self._uniform_TRU, more_TRU])
-        return self._uniform_TRU[step]
 
     def banned(self, step: int) -> list[int]:
         """Ids that the model knows as legal here and this document cannot take: turns of streams that are closed, ends

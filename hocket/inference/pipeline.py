@@ -272,6 +272,7 @@ class Pipeline:
         guidance: Guidance | None = None,
         masks: MaskSampling | None = None,
         beams: int = 1,
+        best_of: int = 1,
     ) -> list[Generation]:
         """Makes several recordings together; each comes out as it would alone.
 
@@ -282,10 +283,12 @@ class Pipeline:
             masks: of stages that predict in place.
 
         Raises:
-            InputError: settings do not fit the stages; beams, which are for recognition by one model.
+            InputError: settings do not fit the stages; beams or best_of, which are for one model that recognises.
         """
         if beams != 1:
             raise InputError("beam search is for recognition by one model: leave beams out of a pipeline")
+        if best_of != 1:
+            raise InputError("best_of is for one model that speaks and recognises: leave it out of a pipeline")
         began = time.perf_counter()
         settings = Settings(self.parts, sampling or Sampling(), guidance, masks)
         recordings = [self._recording(request) for request in requests]

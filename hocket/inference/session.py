@@ -24,14 +24,14 @@ from torch import Tensor
 
 from hocket.codec import StreamEncoder
 from hocket.errors import InputError
+from hocket.inference.choice import Choice
 from hocket.inference.generator import Generator
-from hocket.inference.item import BLOCK, DRAWS
-from hocket.inference.sampling import Sampler, Sampling
+from hocket.inference.item import Numbers
+from hocket.inference.sampling import Sampling
 from hocket.inference.streaming import Speaker
 from hocket.inference.unrolled import CodeCell, Step, Unrolled
 from hocket.inference.words import Words, find_text, text_tokens
 from hocket.model import Model
-from hocket.model.stepping import NOTHING, Pass
 
 UNKNOWN = -1  # of a level that is not there yet
 
@@ -81,7 +81,7 @@ class Session:
         self._words = Words(model.vocabulary)
         self._speaker = Speaker(model.codec) if decode and generator.is_heard else None
         self._encoder: StreamEncoder | None = None
-        self._choice = Choice((sampling or Sampling()).bind(model), () if may_end else _end_ids(model))
+        self._choice = Choice((sampling or Sampling()).bind(model), () if may_end else [_end_ids(model)])
         self._end_ids = {token: name for name, token in zip(layout.streams, _end_ids(model), strict=True)}
         self._numbers = Numbers(seed, layout.n_rows)
         self._stepper = model.endless_stepper()
@@ -245,51 +245,6 @@ class Session:
     @property
     def _none(self) -> int:
         return self.model.vocabulary.id("<none>")
-
-
-class Choice:
-    """A sampler that never draws some ids.
-
-    Args:
-        sampler: what draws.
-        banned: the ids.
-    """
-
-    def __init__(self, sampler: Sampler, banned: Sequence[int]):
-        self.sampler = sampler
-        self._banned, self._masks_PJ = torch.tensor(banned, dtype=torch.int64), {}
-
-    def choose(
-        self, pass_: Pass, legal_R: Sequence[int], uniform_BPU: Tensor, recent_BPW: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """As `Sampler.choose`."""
-        mask_PJ = self._mask(pass_, legal_R)
-        if mask_PJ is not None:
-            pass_ = pass_._replace(logits_BPJ=pass_.logits_BPJ.masked_fill(mask_PJ, NOTHING))
-        return self.sampler.choose(pass_, legal_R, uniform_BPU, recent_BPW)
-
-    def _mask(self, pass_: Pass, legal_R: Sequence[int]) -> Tensor | None:
-        key = tuple([legal_R[row] for row in pass_.rows])
-        if key not in self._masks_PJ:
-            mask_PJ = torch.isin(pass_.ids_PJ, self._banned.to(pass_.ids_PJ.device))
-            self._masks_PJ[key] = mask_PJ if bool(mask_PJ.any()) else None
-        return self._masks_PJ[key]
-
-
-class Numbers:
-    """The numbers that decide the draws of each step, as `Item.uniform` has them, without keeping those of the past."""
-
-    def __init__(self, seed: int, n_rows: int):
-        self._generator, self._n_rows = torch.Generator().manual_seed(seed), n_rows
-        self._block, self._uniform_TRU = -1, torch.zeros(0)
-
-    def at(self, step: int) -> Tensor:
-        """In [0, 1), float32 `[R, U]`; steps are asked for in order."""
-        while self._block < step // BLOCK:
-            shape = (BLOCK, self._n_rows, DRAWS)
-            self._uniform_TRU = torch.rand(shape, generator=self._generator)
-            self._block += 1
-        return self._uniform_TRU[step % BLOCK]
 
 
 def _end_ids(model: Model) -> list[int]:

@@ -12,7 +12,7 @@ from hocket.cli_common import Device, Json, examples, goes_on, report
 from hocket.errors import InputError
 
 if TYPE_CHECKING:
-    from hocket.inference.files import Maker
+    from hocket.inference.files import Job, Maker
     from hocket.inference.guidance import Guidance
     from hocket.inference.masking import MaskSampling
     from hocket.inference.rows import Row
@@ -23,7 +23,7 @@ EPILOG = examples(
     "hocket generate runs/asr --prompt question.wav --beams 4 --out question.txt",
     "hocket generate runs/demo --batch prompts.jsonl --out made/ --batch-size 16",
     "hocket generate --pipeline runs/semantic,runs/soundstorm --prompt hello.wav --seconds 20",
-    "hocket generate runs/tts --text 'Good morning.' --guidance 3 --row 'audio[1:].temperature=0.7'",
+    "hocket generate runs/tts --text 'Good morning.' --row 'audio[1:].temperature=0.7'",
 )
 SAMPLING, MASKED, FILES = "Sampling", "Models that predict in place", "Files"
 
@@ -134,7 +134,6 @@ def generate(
     from hocket.inference.files import Job, copies_of
     from hocket.inference.rows import Row, read_rows
     from hocket.inference.sampling import Sampling
-    from hocket.progress import ProgressBar
 
     sampling = Sampling(
         temperature=temperature,
@@ -161,8 +160,6 @@ def generate(
     )
     asked = list(read_rows(batch, first)) if batch else [_named(first, out)]
     wanted = [copy for row in asked for copy in (copies_of(row, n) if isinstance(row, Row) else [row])]
-    if pipeline and best_of > 1:
-        raise InputError("--best-of is for one model that speaks and recognises, not for a pipeline: leave it out")
     maker = _open(checkpoint, pipeline, device, dtype)
     guided, masks = _find_how(guidance, maker.in_place, passes, choice_temperature, span)
     job = Job(
@@ -176,14 +173,21 @@ def generate(
         best_of=best_of,
         names_rows=batch is not None,
     )
+    _run(job, wanted, fresh=fresh or not batch, is_batch=batch is not None, as_json=as_json)
+
+
+def _run(job: "Job", rows: "list[Row | InputError]", *, fresh: bool, is_batch: bool, as_json: bool) -> None:
+    """Makes the rows and says what came of them; what could not be made ends the command with exit code 1."""
+    from hocket.progress import ProgressBar
+
     with ProgressBar("generate") as bar:
         job.on_progress = lambda done, total, speed: bar.update(
             done, total, f"{speed:.2f} x real time" if speed else ""
         )
-        summary = job.run(wanted, fresh=fresh or not batch)
-    if batch:
+        summary = job.run(rows, fresh=fresh)
+    if is_batch:
         job.write_rejected()
-    if job.rejected and not batch:
+    elif job.rejected:
         raise InputError(job.rejected[0]["reason"])
     report(summary, as_json, "\n".join(_describe(summary)))
     for row in job.rejected:

@@ -9,12 +9,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hocket.cli_common import Device, Json, examples, goes_on, report
+from hocket.cli_sampling import (
+    SAMPLING,
+    ChoiceTemperature,
+    GuidanceScale,
+    MinP,
+    Passes,
+    RepetitionRatio,
+    RepetitionWindow,
+    Rows,
+    Span,
+    Temperature,
+    TopK,
+    TopP,
+    find_how,
+    parse_rows,
+)
 from hocket.errors import InputError
 
 if TYPE_CHECKING:
     from hocket.inference.files import Job, Maker
-    from hocket.inference.guidance import Guidance
-    from hocket.inference.masking import MaskSampling
     from hocket.inference.rows import Row
 
 EPILOG = examples(
@@ -25,7 +39,7 @@ EPILOG = examples(
     "hocket generate --pipeline runs/semantic,runs/soundstorm --prompt hello.wav --seconds 20",
     "hocket generate runs/tts --text 'Good morning.' --row 'audio[1:].temperature=0.7'",
 )
-SAMPLING, MASKED, FILES = "Sampling", "Models that predict in place", "Files"
+FILES = "Files"
 
 
 @goes_on
@@ -75,34 +89,14 @@ def generate(
         bool, typer.Option("--fresh", help="With --batch: make again what is there.", rich_help_panel=FILES)
     ] = False,
     seed: Annotated[int, typer.Option(help="The same seed gives the same file.", rich_help_panel=SAMPLING)] = 0,
-    temperature: Annotated[
-        float, typer.Option(help="Divides the logits; 0 takes the likeliest code.", rich_help_panel=SAMPLING)
-    ] = 0.9,
-    top_k: Annotated[
-        int, typer.Option(help="Sample among so many likeliest codes; 0 is off.", rich_help_panel=SAMPLING)
-    ] = 0,
-    top_p: Annotated[
-        float,
-        typer.Option(help="Sample among the codes that hold this probability; 1 is off.", rich_help_panel=SAMPLING),
-    ] = 0.95,
-    min_p: Annotated[
-        float,
-        typer.Option(help="Leave out codes less probable than this share of the likeliest.", rich_help_panel=SAMPLING),
-    ] = 0.0,
-    repetition_window: Annotated[
-        int, typer.Option(help="Repetition-aware: look at so many last codes; 0 is off.", rich_help_panel=SAMPLING)
-    ] = 0,
-    repetition_ratio: Annotated[
-        float, typer.Option(help="Draw again what makes up more than this share of them.", rich_help_panel=SAMPLING)
-    ] = 0.1,
-    rows: Annotated[
-        list[str] | None,
-        typer.Option("--row", help="Another value for a stream or level: audio.0.top_k=50.", rich_help_panel=SAMPLING),
-    ] = None,
-    guidance: Annotated[
-        str | None,
-        typer.Option(help="Classifier-free guidance: SCALE, or START:END over the document.", rich_help_panel=SAMPLING),
-    ] = None,
+    temperature: Temperature = 0.9,
+    top_k: TopK = 0,
+    top_p: TopP = 0.95,
+    min_p: MinP = 0.0,
+    repetition_window: RepetitionWindow = 0,
+    repetition_ratio: RepetitionRatio = 0.1,
+    rows: Rows = None,
+    guidance: GuidanceScale = None,
     beams: Annotated[
         int, typer.Option(help="Recognition by beam search of this width; 1 samples.", min=1, rich_help_panel=SAMPLING)
     ] = 1,
@@ -114,15 +108,9 @@ def generate(
             rich_help_panel=SAMPLING,
         ),
     ] = 1,
-    passes: Annotated[
-        str | None, typer.Option(help="Passes by level, as 16,1 (the last for the rest).", rich_help_panel=MASKED)
-    ] = None,
-    choice_temperature: Annotated[
-        float | None, typer.Option(help="Noise on the choice of what is fixed first.", rich_help_panel=MASKED)
-    ] = None,
-    span: Annotated[
-        int | None, typer.Option(help="Frames that are fixed together (MAGNeT: 3).", rich_help_panel=MASKED)
-    ] = None,
+    passes: Passes = None,
+    choice_temperature: ChoiceTemperature = None,
+    span: Span = None,
     dtype: Annotated[str, typer.Option(help="Of the weights: float32 or bfloat16.")] = "float32",
     device: Device = "cpu",
     as_json: Json = False,
@@ -142,7 +130,7 @@ def generate(
         min_p=min_p,
         repetition_window=repetition_window,
         repetition_ratio=repetition_ratio,
-        rows=_parse_rows(rows or []),
+        rows=parse_rows(rows or []),
     )
     first = Row(
         name="",
@@ -161,7 +149,7 @@ def generate(
     asked = list(read_rows(batch, first)) if batch else [_named(first, out)]
     wanted = [copy for row in asked for copy in (copies_of(row, n) if isinstance(row, Row) else [row])]
     maker = _open(checkpoint, pipeline, device, dtype)
-    guided, masks = _find_how(guidance, maker.in_place, passes, choice_temperature, span)
+    guided, masks = find_how(guidance, maker.in_place, passes, choice_temperature, span)
     job = Job(
         maker=maker,
         folder=out if batch else out.parent,
@@ -216,22 +204,6 @@ def _open(checkpoint: Path | None, pipeline: str | None, device: str, dtype: str
     return Pipeline.open(pipeline, device=device, dtype=dtype)
 
 
-def _parse_rows(rows: list[str]) -> dict[str, dict[str, Any]]:
-    """`audio.0.top_k=50` as settings by stream and level."""
-    found: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        place, equals, value = row.partition("=")
-        name, dot, key = place.rpartition(".")
-        try:
-            number = float(value) if "." in value or "e" in value else int(value)
-        except ValueError:
-            number = None
-        if not (equals and dot) or number is None:
-            raise InputError(f"--row {row} is none: write STREAM.KEY=NUMBER, such as audio[1:].temperature=0.7")
-        found.setdefault(name, {})[key] = number
-    return found
-
-
 def _parse_streams(streams: list[str]) -> dict[str, Path]:
     found = {}
     for stream in streams:
@@ -240,38 +212,6 @@ def _parse_streams(streams: list[str]) -> dict[str, Path]:
             raise InputError(f"--stream {stream} is none: write NAME=FILE.npy, such as user=user.npy")
         found[name] = Path(path)
     return found
-
-
-def _find_how(
-    guidance: str | None,
-    in_place: bool,
-    passes: str | None,
-    choice_temperature: float | None,
-    span: int | None,
-) -> "tuple[Guidance | None, MaskSampling | None]":
-    """Guidance and masks, as the kind of model wants them."""
-    from hocket.inference.guidance import Guidance
-    from hocket.inference.masking import MaskSampling
-
-    scales = _numbers("--guidance", guidance, ":", float)
-    if len(scales) > 2:
-        raise InputError(f"--guidance is SCALE or START:END, not {guidance}")
-    changes: dict[str, Any] = {"choice_temperature": choice_temperature, "span": span}
-    changes = {name: value for name, value in changes.items() if value is not None}
-    if passes:
-        changes["steps"] = tuple(_numbers("--passes", passes, ",", int))
-    if in_place and scales:
-        changes |= {"guidance": scales[0], "guidance_end": scales[-1]}
-    masks = MaskSampling(**changes) if changes else None
-    guided = Guidance(scale=scales[0], end_scale=scales[-1]) if scales and not in_place else None
-    return guided, masks
-
-
-def _numbers(option: str, text: str | None, separator: str, kind: type) -> list:
-    try:
-        return [kind(part) for part in text.split(separator)] if text else []
-    except ValueError:
-        raise InputError(f"{option} takes numbers with {separator} between them, not {text}") from None
 
 
 def _describe(summary: dict[str, Any]) -> list[str]:

@@ -98,8 +98,8 @@ class Heard:
     """original, resynthesis or model."""
     n: int
     metrics: dict[str, Measure]
-    """By column: wer (%), cer (%), wer_mean (per utterance), cer_mean, similarity, dnsmos, utmos, perplexity, auto_bleu,
-    seconds, …"""
+    """By column: wer (%), cer (%), wer_mean (per utterance), cer_mean, similarity, dnsmos, utmos, perplexity,
+    auto_bleu, seconds, …"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +114,8 @@ class Clip:
     """File below the evaluation's folder by kind: prompt, model, original, resynthesis."""
     transcripts: dict[str, str] = field(default_factory=dict)
     """What a recogniser heard, by kind."""
+    seam: float | None = None
+    """Seconds of prompt that the wavs of model, original and resynthesis begin with."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
     audio bits       -log2 p(code | its block)          over all codes
     structure bits   -log2 p(block), -log2 p(<end>)     where a cell may also hold something else than a code
-    text bits        of text tokens, where the layout predicts any
+    further streams  of text tokens, units and the like, where the layout predicts any
     total            their sum
 
 A cell's cross-entropy is the sum of both, so that only the second has to be computed apart, and only in cells with a
@@ -20,11 +20,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from hocket.interleave.rows import find_rows
 from hocket.model import Model, ParallelHead
+from hocket.model.depth import DepthHead
 from hocket.model.heads import LegalSet
 from hocket.vocab import Vocabulary
-from hocket.vocab.vocabulary import TEXT
 
 
 @dataclass
@@ -51,16 +50,18 @@ def structure_nats(logp_MJ: Tensor, target_M: Tensor, legal: LegalSet, vocabular
 
 
 def bits_per_second(nats: Nats, stream: str, n_levels: int, seconds: float) -> dict[str, float]:
-    """{"audio": …, "structure": …, "text": …, "total": …}, text where there is any.
+    """{"audio": …, "structure": …, "total": …}, and every further stream that is predicted, such as text, by its name.
 
     Args:
         stream: whose codes count as audio.
         seconds: of audio.
     """
-    levels = [nats.codes(f"{stream}.{level}") for level in range(n_levels)]
-    bits = {"audio": sum(levels), "structure": sum(nats.structure.values())}
-    if nats.total.get(TEXT):
-        bits["text"] = nats.codes(TEXT)
+    bits = {"audio": sum(nats.codes(f"{stream}.{level}") for level in range(n_levels))}
+    bits["structure"] = sum(nats.structure.values())
+    for block in nats.total:
+        name = block.partition(".")[0]
+        if name != stream and not name.startswith("<"):
+            bits[name] = bits.get(name, 0.0) + nats.codes(block)
     bits["total"] = sum(bits.values())
     return {name: value / math.log(2) / seconds for name, value in bits.items()}
 
@@ -69,31 +70,45 @@ def bits_per_second(nats: Nats, stream: str, n_levels: int, seconds: float) -> d
 def watching_structure(model: Model) -> Iterator[dict[str, float]]:
     """While entered, every loss that the model computes adds its structure nats by block to the dict.
 
-    The head is asked just before its own forward pass, where its weights are whole under ZeRO-3 too.
+    Heads are asked just before their own forward pass, where their weights are whole under ZeRO-3 too.
     """
     summed: dict[str, float] = defaultdict(float)
+
+    def add(index: int, logp_MJ: Tensor, target_M: Tensor) -> None:
+        legal = model.head.legal_sets[index]
+        summed[legal.block] += float(structure_nats(logp_MJ, target_M, legal, model.vocabulary).sum())
 
     def watch(head: nn.Module, args: tuple[Tensor, ...]) -> None:
         assert isinstance(head, ParallelHead)
         x_ND, target_NR, legal_NR = args[:3]
-        for index, legal in enumerate(head.legal_sets):
-            if len(legal.ranges) > 1:
-                step, row = (legal_NR == index).nonzero(as_tuple=True)
-                logp_MJ = head.log_probabilities(x_ND[step], index)
-                nats_M = structure_nats(logp_MJ, target_NR[step, row], legal, model.vocabulary)
-                summed[legal.block] += float(nats_M.sum())
+        for index in _with_a_choice(model, legal_NR):
+            step, row = (legal_NR == index).nonzero(as_tuple=True)
+            add(index, head.log_probabilities(x_ND[step], index), target_NR[step, row])
 
-    handle = model.head.register_forward_pre_hook(watch)
+    def watch_depth(depth: nn.Module, args: tuple[Tensor, ...]) -> None:
+        assert isinstance(depth, DepthHead)
+        x_ND, ids_NR, legal_NR = args[:3]
+        for place, row in enumerate(depth.rows[1:], start=1):
+            for index in _with_a_choice(model, legal_NR[:, row]):
+                step = (legal_NR[:, row] == index).nonzero()[:, 0]
+                h_ME = depth.states(x_ND[step], ids_NR[step])[:, place]
+                add(index, depth.logits(h_ME, index).log_softmax(dim=-1), ids_NR[step, row])
+
+    handles = [model.head.register_forward_pre_hook(watch)]
+    if model.depth is not None:
+        handles.append(model.depth.register_forward_pre_hook(watch_depth))
     try:
         yield summed
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
+
+
+def _with_a_choice(model: Model, legal: Tensor) -> list[int]:
+    """The legal sets among these that hold more than one block."""
+    return [index for index in legal.unique().tolist() if len(model.head.legal_sets[index].ranges) > 1]
 
 
 def has_exact_bits(model: Model) -> bool:
-    """Whether `watching_structure` sees all structure: next-token prediction over legal ids, and no choice of blocks in
-    rows that a depth head predicts."""
-    if model.stage.in_place or model.config.softmax != "legal":
-        return False
-    later = find_rows(model.layout, model.given).later_legal if model.depth is not None else ()
-    return all(len(model.head.legal_sets[index].ranges) == 1 for index in later)
+    """Whether `watching_structure` sees all structure: next-token prediction over legal ids."""
+    return not model.stage.in_place and model.config.softmax == "legal"

@@ -42,7 +42,7 @@ class MetricsLog(Callback):
         self._peak_flops, self._has_bits = peak_flops, has_bits
         self._sums, self._data = Sums(blocks), DataSums()
         self._seconds, self._steps = 0.0, 0
-        self._tokens = 0.0
+        self._tokens, self._frames, self._flops = 0.0, 0.0, 0.0  # of the whole run
         self._wall_before, self._started = 0.0, time.monotonic()
 
     def on_step(self, report: Report) -> None:
@@ -51,6 +51,8 @@ class MetricsLog(Callback):
         self._seconds += report.seconds
         self._steps += 1
         self._tokens += report.sums.n_cells
+        self._frames += report.sums.frames
+        self._flops += report.data.flops
         if report.step % self._every == 0 or report.is_last:
             if self._files:
                 self._files.write(self._row(report))
@@ -70,6 +72,8 @@ class MetricsLog(Callback):
             **self._speed(),
             **self._data.row(self._seconds / self._steps),
             "tokens": int(self._tokens),
+            "audio_seconds": self._frames / self._frame_rate,
+            "flops": self._flops,
             "epoch": report.epoch,
             "wall": self._wall,
         }
@@ -97,6 +101,8 @@ class MetricsLog(Callback):
             "steps": self._steps,
             "seconds": self._seconds,
             "tokens": self._tokens,
+            "frames": self._frames,
+            "flops": self._flops,
             "wall": self._wall,
         }
 
@@ -105,6 +111,7 @@ class MetricsLog(Callback):
         self._data.add_vector(state["data"])
         self._steps = state["steps"]
         self._seconds, self._tokens, self._wall_before = state["seconds"], state["tokens"], state["wall"]
+        self._frames, self._flops = state["frames"], state["flops"]
 
     def close(self) -> None:
         if self._files:

@@ -40,6 +40,7 @@ FREE_KEYS = (
     "output",
     "data.workers",
     "training.steps",
+    "training.flops",
     "training.save_every",
     "training.keep",
     "training.keep_best",

@@ -31,7 +31,7 @@ MOST_STEPS = 1 << 24
 """Grid steps of a micro-batch that no memory holds."""
 MOST = {"min_lr_ratio": 1, "accumulation": 1 << 16, "lora_rank": 1 << 14, "mask_span": 1 << 24, "seed": (1 << 63) - 1}
 """The most that some settings can be."""
-FROM_ZERO = ("muon_lr", "lora_rank", "lora_alpha", "spike_deviations", "peak_flops", "sample_every")
+FROM_ZERO = ("flops", "muon_lr", "lora_rank", "lora_alpha", "spike_deviations", "peak_flops", "sample_every")
 
 
 def _at_least(group: object, name: str, key: str, low: float) -> None:
@@ -182,6 +182,8 @@ class DataGroup:
 class TrainingGroup:
     steps: int = 400
     """Optimizer steps of the whole run."""
+    flops: float | None = None
+    """Operations to spend on the whole run, to compare layouts at equal work: `steps` is then counted from it."""
     lr: float = 1e-3
     """Peak learning rate."""
     min_lr_ratio: float = 0.1
@@ -287,7 +289,7 @@ class TrainingGroup:
         for key in ("beta1", "beta2"):
             if not 0 <= getattr(self, key) < 1:
                 raise InputError(f"training.{key} is {getattr(self, key)}, but must be at least 0 and below 1")
-        for key in ("lr", "muon_lr", "weight_decay", "lora_alpha", "spike_deviations", "peak_flops"):
+        for key in ("lr", "flops", "muon_lr", "weight_decay", "lora_alpha", "spike_deviations", "peak_flops"):
             if getattr(self, key) == math.inf:
                 raise InputError(f"training.{key} is inf, but must be finite")
         for key, most in MOST.items():
@@ -357,6 +359,8 @@ class Recipe:
     data: DataGroup = field(default_factory=DataGroup)
     training: TrainingGroup = field(default_factory=TrainingGroup)
     inference: InferenceGroup = field(default_factory=InferenceGroup)
+    sweep: dict[str, list[str]] = field(default_factory=dict)
+    """What `-m` trains without lists of values: runs by name, each with its overrides."""
 
     def __post_init__(self) -> None:
         if self.model.warm_start is None:
@@ -370,9 +374,9 @@ class Recipe:
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"model": {"dim": 8}} -> {"model.dim": 8}. Weights by stream are one value, not a group."""
+    """{"model": {"dim": 8}} -> {"model.dim": 8}. Weights by stream are one value, not a group; so is a sweep."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        is_group = isinstance(value, dict) and not key.endswith("_weights")
+        is_group = isinstance(value, dict) and not key.endswith("_weights") and key != "sweep"
         flat |= flatten(value, f"{prefix}{key}.") if is_group else {prefix + key: value}
     return flat

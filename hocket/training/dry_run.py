@@ -13,7 +13,6 @@ with the operations of `flops.py` and an MFU that is assumed, 40 % unless given:
 
 import os
 import tempfile
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,19 +30,18 @@ from hocket.model import Model
 from hocket.training.adapters import choose_what_trains
 from hocket.training.bundled import bundled_kind
 from hocket.training.config import BUNDLED, Recipe
-from hocket.training.flops import PEAK_FLOPS, BatchFlops, peak_flops
+from hocket.training.flops import PEAK_FLOPS, peak_flops
 from hocket.training.memory import DEEPSPEED, Counts, Memory, checkpoint_bytes, disk_bytes, plan_memory
 from hocket.training.optimizers import engine_for, is_hidden_matrix
-from hocket.training.parts import ModelParts, all_streams, find_stage, make_loader, open_mixture, plan_model
+from hocket.training.parts import ModelParts, all_streams, find_stage, open_mixture, plan_model
 from hocket.training.recipes import load_recipe
 from hocket.training.sweep import plan_jobs
+from hocket.training.work import Work, steps_of
 from hocket.vocab import ALIGNED_TEXT, TEXT
 
 MFU = 0.4
 DEVICE = "H200"
 NO_CORPUS = "none"
-BATCHES = 8
-"""Of the corpus, over which work is counted."""
 PASSES = 4
 """Micro-batches that an assumed corpus fills."""
 FILL = 0.98
@@ -160,7 +158,7 @@ def dry_run(recipe: str | Path, overrides: list[str] | None = None, mfu: float =
 
 def plan_runs(recipe: str | Path, overrides: list[str], mfu: float = MFU, multirun: bool = False) -> list[Plan]:
     """The plan of a run, or of each run of a sweep. InputError as `dry_run`."""
-    jobs = plan_jobs(recipe, overrides) if multirun else [overrides]
+    jobs = list(plan_jobs(recipe, overrides).values()) if multirun else [overrides]
     return [dry_run(recipe, job, mfu) for job in jobs]
 
 
@@ -177,12 +175,14 @@ def _plan(recipe: Recipe, aside: Path, mfu: float) -> Plan:
     counts = count_parameters(model, training.optimizer == "muon")
     processes = int(os.environ.get("WORLD_SIZE", training.processes))
     engine = "accelerate" if engine_for(training)[0] == "accelerate" else DEEPSPEED
-    work = _Work.of(recipe, model, corpus)
+    work = Work.of(recipe, model, corpus)
     per_step = processes * training.accumulation
     training.processes = processes
     device, peak = _device(training.peak_flops, assumed)
     assumed.append(f"{100 * mfu:g} % MFU")
     flops = work.flops * per_step
+    if training.flops is not None:
+        training.steps = steps_of(training.flops, flops)
     return Plan(
         recipe=recipe.name,
         layout=str(model.layout),
@@ -259,37 +259,6 @@ def count_parameters(model: Model, muon: bool = False) -> Counts:
         trainable=sum(n for _, n, trains, _ in named if trains),
         by_muon=sum(n for name, n, trains, p in named if muon and trains and is_hidden_matrix(name, p)),
     )
-
-
-@dataclass(frozen=True)
-class _Work:
-    """Of a micro-batch on average."""
-
-    grid_steps: float
-    cells: float
-    audio_seconds: float
-    flops: float
-    epoch_steps: int
-
-    @classmethod
-    def of(cls, recipe: Recipe, model: Model, corpus: Mixture) -> "_Work":
-        loader, count = make_loader(recipe, model, corpus.split("train")), BatchFlops(model)
-        try:
-            batches = [next(loader) for _ in range(BATCHES)]
-        finally:
-            loader.close()
-        rate = float(model.codec_identity.frame_rate)
-
-        def mean(values: Sequence[float]) -> float:
-            return float(np.mean(values))
-
-        return cls(
-            grid_steps=mean([batch.n_steps for batch in batches]),
-            cells=mean([float((batch.legal_NR > 0).sum()) for batch in batches]),
-            audio_seconds=mean([batch.n_frames / rate for batch in batches]),
-            flops=mean([count(batch) for batch in batches]),
-            epoch_steps=loader.epoch_steps,
-        )
 
 
 # --- the corpus, or what stands in for it ----------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from hocket.training.parts import build_model, find_stage, hiding, make_loader, 
 from hocket.training.recipes import load_recipe
 from hocket.training.samples import Samples
 from hocket.training.trackers import open_tracker
+from hocket.training.work import spend
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ def train(recipe: Recipe, fresh: bool = False) -> RunResult:
     try:
         for note in engine.notes:
             _say(engine, note)
+        if recipe.training.flops is not None:
+            recipe.training.steps = spend(recipe, open_corpus(recipe, engine), engine.world_size)
         _check_steps(run, recipe, step)
         if step is not None and step == recipe.training.steps:
             done = f"{run.path} is finished, {step} steps"

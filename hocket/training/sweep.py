@@ -1,12 +1,18 @@
-"""`hocket train RECIPE -m key=a,b`: several runs, one for each combination, through Hydra's own multirun.
+"""`hocket train RECIPE -m`: several runs, one after the other, that can then be compared.
 
-    hocket train demo -m interleave=delay,parallel training.steps=200
+    hocket train demo -m interleave=delay,parallel training.steps=200     each combination, through Hydra's own multirun
     -> runs/demo-sweep/0, runs/demo-sweep/1
 
-Every job's overrides are composed and checked before the first one starts.
+    hocket train compare-layouts -m data.corpus=FOLDER                    the runs that the recipe names under `sweep`
+    -> runs/compare-layouts-sweep/delay, runs/compare-layouts-sweep/flatten, …
+
+A recipe's own list is a name and overrides for each run, where `{data.corpus}` stands for what the recipe itself has
+there. Every job's overrides are composed and checked before the first one starts; a run that is finished is not trained
+again, so that the same command goes on after a stop.
 """
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -18,36 +24,83 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from hocket.errors import InputError
+from hocket.training.config import Recipe, flatten
 from hocket.training.recipes import HYDRA_VERSION_BASE, load_recipe, locate, search_path_override, to_recipe
 from hocket.training.run import RunResult, train
 
 
-def plan_jobs(recipe: str | Path, overrides: list[str]) -> list[list[str]]:
-    """The overrides of every job, each checked. InputError for the first that cannot be."""
+def plan_jobs(recipe: str | Path, overrides: list[str]) -> dict[str, list[str]]:
+    """The overrides of every job by its name, each checked. InputError for the first that cannot be."""
+    listed = _listed_jobs(recipe, overrides)
+    jobs = {str(number): job for number, job in enumerate(listed)}
+    base = load_recipe(recipe, listed[0])
+    if base.sweep:
+        if len(listed) > 1:
+            raise InputError(
+                f"the recipe {base.name} has a list of runs of its own: give one value for each key, not several"
+            )
+        jobs = {name: [*overrides, *(_fill(one, base) for one in own)] for name, own in base.sweep.items()}
+    for job in jobs.values():
+        load_recipe(recipe, job)
+    return jobs
+
+
+def _listed_jobs(recipe: str | Path, overrides: list[str]) -> list[list[str]]:
+    """One for each combination of the values given."""
     try:
         parsed = OverridesParser.create().parse_overrides(overrides)
     except HydraException:
         load_recipe(recipe, overrides)  # says what is wrong with them
         raise
-    jobs = [list(job) for job in BasicSweeper.split_arguments(parsed, None)[0]]
-    for job in jobs:
-        load_recipe(recipe, job)
-    return jobs
+    return [list(job) for job in BasicSweeper.split_arguments(parsed, None)[0]]
+
+
+def _fill(override: str, base: Recipe) -> str:
+    """An override with `{key}` replaced by what the recipe has there. InputError where it has no such key."""
+    known = flatten(base.to_dict())
+
+    def value(found: re.Match) -> str:
+        if found[1] not in known:
+            raise InputError(f'"{override}" in the sweep of {base.name} names {{{found[1]}}}, which is no key')
+        return str(known[found[1]])
+
+    return re.sub(r"\{([\w.]+)\}", value, override)
+
+
+def sweep_folder(recipe: str | Path, overrides: list[str]) -> Path:
+    """Where the runs of a sweep lie."""
+    first = next(iter(plan_jobs(recipe, overrides).values()))
+    return Path(f"{load_recipe(recipe, first).output}-sweep")
 
 
 def run_sweep(recipe: str | Path, overrides: list[str], fresh: bool = False) -> list[RunResult]:
-    """Train every combination, one after the other, in runs/NAME-sweep/NUMBER."""
-    folder, name = locate(recipe)
-    sweep = Path(f"{load_recipe(recipe, plan_jobs(recipe, overrides)[0]).output}-sweep")
+    """Train every job, one after the other, in runs/NAME-sweep/JOB; a signal ends it after the run that it stops."""
+    jobs, sweep = plan_jobs(recipe, overrides), sweep_folder(recipe, overrides)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("a sweep (-m) runs in one process: start it without a launcher")
+    if not load_recipe(recipe, next(iter(jobs.values()))).sweep:
+        return _multirun(recipe, overrides, sweep, fresh)
+    results: list[RunResult] = []
+    for name, job in jobs.items():
+        results.append(_train_in(load_recipe(recipe, job), sweep / name, fresh))
+        if results[-1].signal:
+            break
+    return results
+
+
+def _train_in(recipe: Recipe, folder: Path, fresh: bool) -> RunResult:
+    recipe.output, recipe.sweep = str(folder), {}
+    return train(recipe, fresh)
+
+
+def _multirun(recipe: str | Path, overrides: list[str], sweep: Path, fresh: bool) -> list[RunResult]:
+    """Every combination of listed values, by Hydra."""
+    folder, name = locate(recipe)
     results: list[RunResult] = []
 
     @hydra.main(config_path=str(folder), config_name=name, version_base=HYDRA_VERSION_BASE)
     def job(composed: DictConfig) -> None:
-        job_recipe = to_recipe(composed)
-        job_recipe.output = str(sweep / str(HydraConfig.get().job.num))
-        results.append(train(job_recipe, fresh))
+        results.append(_train_in(to_recipe(composed), sweep / str(HydraConfig.get().job.num), fresh))
 
     settings = [
         f"hydra.sweep.dir='{sweep}'",

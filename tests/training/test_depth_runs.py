@@ -60,6 +60,14 @@ def test_a_run_in_two_parts_draws_the_same_steps(overrides, in_two_parts):
     assert all(torch.equal(ours[name], wanted[name]) for name in wanted)
 
 
+def test_bits_of_dialogues_count_the_ends_that_the_depth_head_chooses(overrides, dialogues):
+    more = ["codec=bundled", "interleave=moshi", "vocab=bpe", "vocab.text_size=260", "training.engine=accelerate"]
+    run = run_recipe("tiny", overrides("talk", *more, f"data.corpus={dialogues}", "training.steps=2"))
+    bits, _ = measure_bits(load_model(run.folder), Corpus.open(dialogues).split("valid"))
+    assert run.metrics["valid_bits/structure"] == pytest.approx(bits.structure, rel=1e-4)
+    assert run.metrics["valid_bits/total"] == pytest.approx(bits.total, rel=1e-4)
+
+
 def test_validation_takes_all_steps(overrides, corpus_folder):
     run = run_recipe("tiny", overrides("run", *DEPTH, "training.engine=accelerate"))
     _, losses = measure_bits(load_model(run.folder), Corpus.open(corpus_folder).split("valid"))

@@ -86,7 +86,7 @@ def test_a_mistake_in_an_own_recipe_is_one_sentence(tmp_path, text, sentence):
 
 
 def test_every_job_of_a_sweep_is_checked_first():
-    assert plan_jobs("tiny", ["model.dim=32,64", "training.steps=2"])[1] == ["model.dim=64", "training.steps=2"]
+    assert plan_jobs("tiny", ["model.dim=32,64", "training.steps=2"])["1"] == ["model.dim=64", "training.steps=2"]
     with pytest.raises(InputError, match=r"model\.dim is 33"):
         plan_jobs("tiny", ["model.dim=32,33"])
 

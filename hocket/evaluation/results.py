@@ -73,6 +73,8 @@ class Likelihood:
     """Nats, all predicted cells, mean over examples: "sum", of an example; "mean", per token; "frame", per frame."""
     draws: int | None = None
     """Of masked objectives: the bits are an upper bound, from so many masks of each level; None where exact."""
+    bound: Measure | None = None
+    """Of masked objectives: the total, with the interval that is due to the masks alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +146,7 @@ class Evaluation:
     codec: dict[str, Any]
     context_seconds: float
     settings: dict[str, Any] = field(default_factory=dict)
-    """Of sampling, judges, and what else decides the numbers."""
+    """By part (likelihood, speed, generation, tasks): of data, sampling, judges, and what else decides its numbers."""
     likelihood: Likelihood | None = None
     tasks: tuple[Task, ...] = ()
     heard: tuple[Heard, ...] = ()
@@ -154,6 +156,8 @@ class Evaluation:
     clips: tuple[Clip, ...] = ()
     left_out: tuple[str, ...] = ()
     """One sentence about each thing that was not measured."""
+    parts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """The parts that are finished, each with its share of `left_out`."""
 
     def save(self, folder: Path) -> Path:
         """Write evaluation.json, whole or not at all; its path."""
@@ -181,6 +185,7 @@ class Evaluation:
                     "heard": tuple(Heard(**one | {"metrics": _measures(one["metrics"])}) for one in stored["heard"]),
                     "clips": tuple(Clip(**one) for one in stored["clips"]),
                     "left_out": tuple(stored["left_out"]),
+                    "parts": {name: tuple(said) for name, said in stored.get("parts", {}).items()},
                 }
             )
         except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
@@ -202,5 +207,6 @@ def _likelihood(stored: dict[str, Any] | None) -> Likelihood | None:
     if stored is None:
         return None
     levels = {name: Level(**one) for name, one in stored["levels"].items()}
-    parts = {"levels": levels} | {key: _measures(stored[key]) for key in ("bits", "normalised")}
+    parts: dict[str, Any] = {"levels": levels} | {key: _measures(stored[key]) for key in ("bits", "normalised")}
+    parts["bound"] = Measure(**stored["bound"]) if stored.get("bound") else None
     return Likelihood(**stored | parts)

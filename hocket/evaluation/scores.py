@@ -2,32 +2,29 @@
 
     audio bits       -log2 p(code | its block)          over all codes
     structure bits   -log2 p(block), -log2 p(<end>)     where a cell may also hold something else than a code
+    further streams  text, units, where the layout predicts any
     total            their sum
 
 All are divided by the seconds of audio. They compare layouts and models at the same codec, levels, conditioning and
-context, and nothing else. One forward pass over the held-out set; masked objectives have no exact likelihood, so that
-theirs are a bound with an interval (`bounds`).
-
-Shapes: N steps, R rows, M cells, J legal ids of a cell, D width.
+context, and nothing else. One forward pass over the held-out set (`likelihood.scorer`); masked objectives have no exact
+likelihood, so that theirs are a bound with an interval.
 """
 
 import json
 import math
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from hocket.data import Batch, Corpus, Mixture, one_pass
+from hocket.data import Corpus, Mixture
 from hocket.errors import InputError
 from hocket.evaluation.baselines import Baselines, fit_baselines
-from hocket.evaluation.bounds import sum_nats_in_place
+from hocket.evaluation.likelihood import Scorer, Tally, add_up, summarise
+from hocket.evaluation.likelihood.summary import AUDIO, STRUCTURE, TOTAL
 from hocket.evaluation.runs import Run, open_corpus
 from hocket.interleave import written
 from hocket.model import Model, load_model
-from hocket.training.bits import Nats, bits_per_second, structure_nats
+from hocket.vocab import TEXT
 
 SCORES_FILE = "scores.json"
 
@@ -38,8 +35,8 @@ class Bits:
 
     audio: float
     structure: float
-    text: float = 0.0
-    """Of the text tokens, where the layout predicts any."""
+    further: dict[str, float] = field(default_factory=dict)
+    """Of each further stream that the layout predicts: text, semantic, ...."""
     by_level: tuple[float, ...] = ()
     """What the audio bits are made of, level 0 first."""
     seconds: float
@@ -49,7 +46,12 @@ class Bits:
 
     @property
     def total(self) -> float:
-        return self.audio + self.structure + self.text
+        return self.audio + self.structure + sum(self.further.values())
+
+    @property
+    def text(self) -> float:
+        """Of the text tokens, where the layout predicts any."""
+        return self.further.get(TEXT, 0.0)
 
     def say_total(self, digits: int = 0) -> str:
         """The total for people."""
@@ -92,7 +94,7 @@ class Scores:
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "Scores":
-        bits = {key: value for key, value in stored["bits"].items() if key != "total"}
+        bits = {key: value for key, value in stored["bits"].items() if key != TOTAL}
         baselines = stored["baselines"] | {"unigram": tuple(stored["baselines"]["unigram"])}
         bits["by_level"] = tuple(bits["by_level"])
         return cls(**stored | {"bits": Bits(**bits), "baselines": Baselines(**baselines)})
@@ -106,13 +108,11 @@ def score_run(run: Run) -> Scores:
     """
     if run.step is None:
         raise InputError(f'the run "{run.folder}" has no checkpoint to score yet')
-    path = run.folder / SCORES_FILE
-    if path.is_file():
-        scores = Scores.from_dict(json.loads(path.read_text(encoding="utf-8")))
-        if (scores.step, scores.weights) == (run.step, run.fingerprint):
-            return scores
+    kept = read_scores(run.folder)
+    if kept and (kept.step, kept.weights) == (run.step, run.fingerprint):
+        return kept
     scores = _score(run, load_model(run.folder), open_corpus(run))
-    path.write_text(json.dumps(scores.to_dict(), indent=1) + "\n", encoding="utf-8")
+    (run.folder / SCORES_FILE).write_text(json.dumps(scores.to_dict(), indent=1) + "\n", encoding="utf-8")
     return scores
 
 
@@ -147,50 +147,29 @@ def leading_level(model: Model) -> int:
     return leaf.ref.start + leaf.leader
 
 
-@torch.inference_mode()
 def measure_bits(
     model: Model, valid: Corpus | Mixture, batch_steps: int = 2048, missing: str = "refuse"
 ) -> tuple[Bits, dict[str, float]]:
     """Bits per second over a corpus (usually the valid split), and nats per cell by block; of a masked model, bounds.
 
     Raises:
-        InputError: the corpus is empty.
+        InputError: the corpus has no examples, or they have no audio.
     """
-    if not len(valid):
-        raise InputError(f'the corpus "{valid.folder}" has no held-out examples to score')
-    model.eval()
-    stream, n_levels = model.main_stream, model.layout.streams[model.main_stream]
-    seconds = float(valid.lengths[stream].sum() / model.codec_identity.frame_rate)
-    context = model.config.context
-    options = {"batch_steps": max(batch_steps, context), "context": context, "missing": missing}
-    if model.stage.in_place:
-        nats, interval = sum_nats_in_place(model, valid, stream, seconds, **options)
-    else:
-        batches = one_pass(valid, model.layout, model.vocabulary, given=model.given, **options)
-        nats, interval = _sum_nats(model, batches), None
-    per_second = bits_per_second(nats, stream, n_levels, seconds)
+    scorer = Scorer(model, valid, batch_steps=batch_steps, missing=missing)
+    scores = scorer.score()
+    found = summarise(model, scores, corpus=str(valid.folder), split="valid", data="")
+    totals, main = add_up(scores), model.main_stream
+    per_second = {name: measure.value for name, measure in found.bits.items()}
+    levels = [totals.get(f"{main}.{k}", Tally()).codes for k in range(model.layout.streams[main])]
     bits = Bits(
-        audio=per_second["audio"],
-        structure=per_second["structure"],
-        text=per_second.get("text", 0.0),
-        by_level=tuple(nats.codes(f"{stream}.{k}") / math.log(2) / seconds for k in range(n_levels)),
-        seconds=seconds,
-        interval=interval,
+        audio=per_second.pop(AUDIO, 0.0),
+        structure=per_second.pop(STRUCTURE),
+        further={name: value for name, value in per_second.items() if name != TOTAL},
+        by_level=tuple(nats / math.log(2) / found.seconds for nats in levels),
+        seconds=found.seconds,
+        interval=found.bound.half if found.bound else None,
     )
-    losses = {block: nats.total[block] / count for block, count in nats.cells.items()}
-    return bits, losses
-
-
-def _sum_nats(model: Model, batches: Iterable[Batch]) -> Nats:
-    nats = Nats()
-    for batch in batches:
-        batch = batch.to(model.device)
-        for index, step_M, row_M, logp_MJ in model.distributions(batch):
-            legal, target_M = model.head.legal_sets[index], batch.ids_NR[step_M, row_M]
-            nats.total[legal.block] -= float(logp_MJ.gather(1, legal.position(target_M)[:, None]).double().sum())
-            nats.structure[legal.block] += float(structure_nats(logp_MJ, target_M, legal, model.vocabulary).sum())
-            nats.cells[legal.block] += len(step_M)
-    return nats
+    return bits, {block: tally.nats / tally.cells for block, tally in totals.items()}
 
 
 def beats_baselines(scores: Scores) -> tuple[int, bool]:
@@ -201,6 +180,7 @@ def beats_baselines(scores: Scores) -> tuple[int, bool]:
 
 
 def read_scores(folder: Path) -> Scores | None:
-    """scores.json of a run folder, where there is one."""
+    """scores.json of a run folder, where there is one; not one of a hocket that counted no further streams."""
     path = folder / SCORES_FILE
-    return Scores.from_dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+    stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return Scores.from_dict(stored) if stored and "further" in stored["bits"] else None

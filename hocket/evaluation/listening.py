@@ -36,11 +36,12 @@ class Player:
     picture: str
     """PNG of the spectrogram, base64."""
     audio: str
-    """The wav file, base64."""
+    """The sound file, base64."""
     seam: float | None
     """Where the prompt ends, in percent of the clip; None where it does not lie inside."""
     x_ticks: list[Tick]
     y_ticks: list[Tick]
+    media: str = "audio/wav"
 
 
 def players(folder: Path, sample: Sample | None) -> list[Player]:

@@ -62,9 +62,13 @@ def build_report(run_folder: str | Path, scores: Scores | None = None) -> Path:
     run = read_run(run_folder)
     scores = scores or _try_to_score(run)
     page = render(page_context(run, scores, Sample.load(run.folder)))
-    path = run.folder / REPORT_FILE
+    return write_whole(run.folder / REPORT_FILE, page)
+
+
+def write_whole(path: Path, text: str) -> Path:
+    """Write a file, whole or not at all; its path."""
     aside = path.with_suffix(".writing")
-    aside.write_text(page, encoding="utf-8")
+    aside.write_text(text, encoding="utf-8")
     os.replace(aside, path)
     return path
 
@@ -77,7 +81,7 @@ def _try_to_score(run: Run) -> Scores | None:
         return None
 
 
-def render(context: dict[str, Any]) -> str:
+def render(context: dict[str, Any], template: str = "report.html.jinja") -> str:
     """The page for a context."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -86,7 +90,7 @@ def render(context: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.jinja").render(context)
+    return environment.get_template(template).render(context)
 
 
 def page_context(run: Run, scores: Scores | None, sample: Sample | None) -> dict[str, Any]:

@@ -288,10 +288,14 @@ def _mean(values: Sequence[float]) -> tuple[float, float, int]:
 
 def decode(codec: Codec, codes_TK: np.ndarray) -> np.ndarray:
     """A waveform `[S]` at 16 kHz."""
+    return resample(decode_at_own_rate(codec, codes_TK), codec.sample_rate, RATE).numpy()
+
+
+def decode_at_own_rate(codec: Codec, codes_TK: np.ndarray) -> torch.Tensor:
+    """A waveform `[S]`, or `[C, S]` of a codec with channels, at the codec's rate; from as many levels as there are."""
     tokens_1TK = torch.from_numpy(codes_TK)[None].to(codec.device)
     lengths_1 = torch.tensor([len(codes_TK)], device=codec.device)
-    wav_S = codec.decode(Codes(tokens_1TK, lengths_1, codec.identity.with_levels(codes_TK.shape[1])))[0]
-    return resample(wav_S.cpu(), codec.sample_rate, RATE).numpy()
+    return codec.decode(Codes(tokens_1TK, lengths_1, codec.identity.with_levels(codes_TK.shape[1])))[0].cpu()
 
 
 def read_recording(example: Example, n_samples: int) -> np.ndarray | None:

@@ -110,11 +110,13 @@ def recognise(
     sample_rate: int,
     most_tokens: int,
     sampling: Sampling | None = None,
+    beams: int = 1,
 ) -> list[str]:
     """What the model writes for recordings, the most probable tokens unless `sampling` says otherwise.
 
     Args:
         most_tokens: where a text is cut that has not ended.
+        beams: above 1, the likeliest text that a beam search of this width finds.
     """
     texts, sampling = [], sampling or Sampling(temperature=0)
     for some in _batches(wavs):
@@ -123,7 +125,7 @@ def recognise(
         ]
         for request in requests:
             request.limits[TEXT] = min(most_tokens, request.limits[TEXT])
-        texts += [made.text or "" for made in generator.generate_batch(requests, sampling)]
+        texts += [made.text or "" for made in generator.generate_batch(requests, sampling, beams=beams)]
     return texts
 
 

@@ -150,19 +150,32 @@ def judge_dnsmos() -> Judge:
 
 
 def judge_voice() -> Judge:
-    library = load("resemblyzer")
-    encoder = library.VoiceEncoder("cpu", verbose=False)
+    embed = open_resemblyzer()
 
     def judge(heard: Heard) -> Scores:
-        if not heard.original_S.any() or not heard.output_S.any():
+        original_D, output_D = embed(heard.original_S), embed(heard.output_S)
+        if original_D is None or output_D is None:
             return {}
-        voices = [library.preprocess_wav(wav_S) for wav_S in (heard.original_S, heard.output_S)]
-        if min(map(len, voices)) < MIN_VOICE_SECONDS * RATE:
-            return {}
-        original_D, output_D = (encoder.embed_utterance(voice_S) for voice_S in voices)
         return {"similarity": float(original_D @ output_D)}
 
     return judge
+
+
+def open_resemblyzer() -> Callable[[np.ndarray], np.ndarray | None]:
+    """What Resemblyzer makes of a voice at 16 kHz: a vector of length 1; None of silence and of too little speech.
+
+    Raises ImportError where it is not installed.
+    """
+    library = load("resemblyzer")
+    encoder = library.VoiceEncoder("cpu", verbose=False)
+
+    def embed(wav_S: np.ndarray) -> np.ndarray | None:
+        if not wav_S.any():
+            return None
+        voice_S = library.preprocess_wav(wav_S)
+        return encoder.embed_utterance(voice_S) if len(voice_S) >= MIN_VOICE_SECONDS * RATE else None
+
+    return embed
 
 
 def judge_words(folder: str) -> Judge:

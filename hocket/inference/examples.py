@@ -10,6 +10,7 @@ Shapes: T frames, K levels.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def request_like(
     if any(name in generator.given for name in codes):
         n_frames = min(n_frames, length)
     while True:
-        request = _request(generator, example, codes, n_prompt / max(length, 1), n_frames / max(length, 1), seed)
+        request = _part(generator, example, codes, n_prompt / max(length, 1), n_frames / max(length, 1), seed)
         if n_frames <= n_prompt + 1 or generator.fits(request):
             return request
         n_frames -= 1
@@ -59,7 +60,18 @@ def _codes(generator: Generator, example: Example) -> dict[str, np.ndarray]:
     return {name: np.asarray(example.streams[name])[:, : layout.streams[name]].astype(np.int64) for name in wanted}
 
 
-def _request(
+def request_part(
+    generator: Generator, example: Example, *, prompt_frames: int, frames: int, least_frames: int = 0, seed: int = 0
+) -> Request:
+    """To make the first `frames` of an example's audio anew, of which `prompt_frames` are known; streams and text that
+    the model is given are the example's. Raises InputError as `request_like`."""
+    codes, main = _codes(generator, example), generator.audio
+    length = max(len(codes[main]) if main else max(map(len, codes.values()), default=0), 1)
+    request = _part(generator, example, codes, prompt_frames / length, frames / length, seed)
+    return replace(request, least={main: least_frames}) if least_frames and main else request
+
+
+def _part(
     generator: Generator, example: Example, codes: Mapping[str, np.ndarray], begun: float, until: float, seed: int
 ) -> Request:
     """A request for a share of an example: it is known up to `begun`, and wanted up to `until`."""

@@ -120,6 +120,11 @@ class Pipeline:
         return tuple(stage.name for stage in self.parts)
 
     @property
+    def given(self) -> set[str]:
+        """The streams that the user gives with a request."""
+        return {StreamRef.parse(name).name for name in self._spec.given}
+
+    @property
     def in_place(self) -> bool:
         """Whether every stage predicts in place."""
         return all(stage.model.stage.in_place for stage in self.parts)
@@ -196,7 +201,7 @@ class Pipeline:
         return request
 
     def _check_given(self, streams: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        needed = {StreamRef.parse(name).name for name in self._spec.given}
+        needed = self.given
         for name in streams:
             if name not in needed:
                 raise InputError(

@@ -41,12 +41,19 @@ class Nats:
 
 def structure_nats(logp_MJ: Tensor, target_M: Tensor, legal: LegalSet, vocabulary: Vocabulary) -> Tensor:
     """-ln p(block) of cells that hold a code, -ln p(id) of those that hold something else; float64 `[M]`."""
+    own_logp_M = logp_MJ.gather(1, legal.position(target_M)[:, None])[:, 0].double()
+    if legal.block.startswith("<"):  # markers only
+        return -own_logp_M
     block = vocabulary[legal.block]
     first = int(legal.position(torch.tensor([block.start]))[0])
     block_logp_M = logp_MJ[:, first : first + block.size].logsumexp(1).double()
-    own_logp_M = logp_MJ.gather(1, legal.position(target_M)[:, None])[:, 0].double()
     is_code_M = (target_M >= block.start) & (target_M < block.stop)
     return -torch.where(is_code_M, block_logp_M, own_logp_M)
+
+
+def has_choice(legal: LegalSet, vocabulary: Vocabulary) -> bool:
+    """Whether a cell may hold something else than codes of one block."""
+    return legal.size > 0 and (legal.block.startswith("<") or legal.size > vocabulary[legal.block].size)
 
 
 def bits_per_second(nats: Nats, stream: str, n_levels: int, seconds: float) -> dict[str, float]:
@@ -105,8 +112,8 @@ def watching_structure(model: Model) -> Iterator[dict[str, float]]:
 
 
 def _with_a_choice(model: Model, legal: Tensor) -> list[int]:
-    """The legal sets among these that hold more than one block."""
-    return [index for index in legal.unique().tolist() if len(model.head.legal_sets[index].ranges) > 1]
+    """The legal sets among these that leave a choice."""
+    return [i for i in legal.unique().tolist() if i and has_choice(model.head.legal_sets[i], model.vocabulary)]
 
 
 def has_exact_bits(model: Model) -> bool:

@@ -67,7 +67,7 @@ class Encoder:
                 if name in segment.waves
             ]
             for batch in make_batches(waves, self._batch_seconds * codec.input_rate):
-                for wave, codes_TK in zip(batch, _encode(codec, [wave.wav_S for wave in batch]), strict=True):
+                for wave, codes_TK in zip(batch, encode_waves(codec, [wave.wav_S for wave in batch]), strict=True):
                     codes[wave.segment, wave.stream] = codes_TK
         return [self._row(segment, number, codes, split_of) for number, segment in enumerate(segments)]
 
@@ -106,7 +106,7 @@ def make_batches(waves: Sequence[_Wave], limit: float) -> list[list[_Wave]]:
     return batches
 
 
-def _encode(codec: Codec, waves: Sequence[np.ndarray]) -> list[np.ndarray]:
+def encode_waves(codec: Codec, waves: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Codes [T, K] of each wave."""
     can_stream = codec.streams_encoding and codec.input_rate == codec.sample_rate
     if len(waves) == 1 and len(waves[0]) > LONG_SECONDS * codec.input_rate and can_stream:

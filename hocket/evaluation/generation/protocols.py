@@ -129,9 +129,7 @@ def choose(
     fitting = [one for one in utterances if low <= one.seconds <= high and (one.text or not needs_text)]
     if not fitting:
         what = " with text" if needs_text else ""
-        raise InputError(
-            f"none of {len(utterances)} utterances{what} lasts {low:g} to {high:g} s: ask for other lengths"
-        )
+        raise Unfit(f"none of {len(utterances)} utterances{what} lasts {low:g} to {high:g} s: ask for other lengths")
     chosen, too_long = [], 0
     for one in fitting:
         if limit is not None and len(chosen) == limit:
@@ -143,7 +141,7 @@ def choose(
         else:
             chosen.append(ready)
     if not chosen:
-        raise InputError(f"all {too_long} utterances are longer than the model's context: ask for shorter ones")
+        raise Unfit(f"all {too_long} utterances are longer than the model's context: ask for shorter ones")
     told = f"{too_long} of {len(fitting)} utterances are left out: they are longer than the model's context"
     return chosen, [told] if too_long else []
 
@@ -265,7 +263,7 @@ def _choose(maker: Maker, protocols: Sequence[str]) -> str:
 def _with_text(utterances: Sequence[Utterance], limit: int | None) -> list[Utterance]:
     chosen = [one for one in utterances if one.text][:limit]
     if not chosen:
-        raise InputError(f"none of {len(utterances)} utterances has a text: word errors need what is said")
+        raise Unfit(f"none of {len(utterances)} utterances has a text: word errors need what is said")
     return chosen
 
 

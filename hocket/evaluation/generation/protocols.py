@@ -32,6 +32,10 @@ from hocket.inference import Generator, Guidance, MaskSampling, Sampling
 from hocket.inference.asking import RECOGNITION
 
 
+class Unfit(InputError):
+    """No utterance fits a protocol: none is long enough, short enough, or has a text."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Continuation:
     """How utterances are gone on from."""

@@ -15,7 +15,10 @@ import typer
 
 from hocket.cli_codec import codec_app, codecs
 from hocket.cli_common import Json, examples, is_first_process, report
+from hocket.cli_compare import COMPARE_EPILOG, compare
 from hocket.cli_data import ALIGN_EPILOG, IMPORT_EPILOG, TOKENIZE_EPILOG, align, import_codes, tokenize
+from hocket.cli_evaluate import EPILOG as EVALUATE_EPILOG
+from hocket.cli_evaluate import evaluate
 from hocket.cli_generate import EPILOG as GENERATE_EPILOG
 from hocket.cli_generate import generate
 from hocket.cli_model import EXPORT_EPILOG, IMPORT_MODEL_EPILOG, export, import_model
@@ -39,6 +42,8 @@ app.command(epilog=TOKENIZE_EPILOG)(tokenize)
 app.command(epilog=ALIGN_EPILOG)(align)
 app.command("import-codes", epilog=IMPORT_EPILOG)(import_codes)
 app.command(epilog=GENERATE_EPILOG)(generate)
+app.command(epilog=EVALUATE_EPILOG)(evaluate)
+app.command(epilog=COMPARE_EPILOG)(compare)
 app.command(epilog=EXPORT_EPILOG)(export)
 app.command("import-model", epilog=IMPORT_MODEL_EPILOG)(import_model)
 

@@ -11,6 +11,8 @@ import typer
 from hocket.cli_common import Device, Json, examples, goes_on, report
 from hocket.cli_sampling import (
     SAMPLING,
+    Beams,
+    BestOf,
     ChoiceTemperature,
     GuidanceScale,
     MinP,
@@ -97,17 +99,8 @@ def generate(
     repetition_ratio: RepetitionRatio = 0.1,
     rows: Rows = None,
     guidance: GuidanceScale = None,
-    beams: Annotated[
-        int, typer.Option(help="Recognition by beam search of this width; 1 samples.", min=1, rich_help_panel=SAMPLING)
-    ] = 1,
-    best_of: Annotated[
-        int,
-        typer.Option(
-            help="Of so many attempts, the one that the model itself hears best (models that also recognise).",
-            min=1,
-            rich_help_panel=SAMPLING,
-        ),
-    ] = 1,
+    beams: Beams = 1,
+    best_of: BestOf = 1,
     passes: Passes = None,
     choice_temperature: ChoiceTemperature = None,
     span: Span = None,

@@ -33,6 +33,17 @@ Rows = Annotated[
     typer.Option("--row", help="Another value for a stream or level: audio.0.top_k=50.", rich_help_panel=SAMPLING),
 ]
 GuidanceScale = Annotated[str | None, _sampling("Classifier-free guidance: SCALE, or START:END over the document.")]
+Beams = Annotated[
+    int, typer.Option(help="Recognition by beam search of this width; 1 samples.", min=1, rich_help_panel=SAMPLING)
+]
+BestOf = Annotated[
+    int,
+    typer.Option(
+        help="Of so many attempts, the one that the model itself hears best (models that also recognise).",
+        min=1,
+        rich_help_panel=SAMPLING,
+    ),
+]
 Passes = Annotated[str | None, _masked("Passes by level, as 16,1 (the last for the rest).")]
 ChoiceTemperature = Annotated[float | None, _masked("Noise on the choice of what is fixed first.")]
 Span = Annotated[int | None, _masked("Frames that are fixed together (MAGNeT: 3).")]

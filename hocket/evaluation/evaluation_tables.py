@@ -1,6 +1,7 @@
 """Prints an evaluation for people: the likelihood, what was heard, paired tasks, speed, and what is left out."""
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
 
 from rich.console import Console
@@ -9,8 +10,27 @@ from rich.table import Table
 from hocket.evaluation.rendering import print_rows
 from hocket.evaluation.results import Evaluation, Heard, Likelihood, Measure, Task
 
-DIGITS = {"wer": 1, "cer": 1, "wer_mean": 1, "cer_mean": 1, "seconds": 1, "perplexity": 0, "similarity": 3}
-"""Of a column; 2 unless it is here."""
+METRICS = {
+    "wer": ("word errors, %", 1),
+    "wer_mean": ("word errors, %, mean of utterances", 1),
+    "cer": ("character errors, %", 1),
+    "cer_mean": ("character errors, %, mean of utterances", 1),
+    "perplexity": ("perplexity of what is heard", 0),
+    "perplexity_mean": ("perplexity, mean of utterances", 0),
+    "auto_bleu": ("auto-BLEU, %", 1),
+    "self_bleu": ("self-BLEU, %", 1),
+    "vert": ("VERT, %", 1),
+    "silent": ("nothing heard, %", 0),
+    "dnsmos": ("DNSMOS", 2),
+    "utmos": ("UTMOS", 2),
+    "similarity": ("similarity to the prompt", 3),
+    "similarity_original": ("similarity to the original", 3),
+    "similarity_wavlm": ("similarity to the prompt, WavLM", 3),
+    "similarity_wavlm_original": ("similarity to the original, WavLM", 3),
+    "seconds": ("seconds", 1),
+    "ended": ("ended by itself, %", 0),
+}
+"""Names for people, and digits."""
 SPEEDS: dict[str, tuple[str, Callable[[float], str]]] = {
     "generation_audio_seconds_per_second": ("generation", lambda value: f"{value:,.2f} s of audio a second"),
     "generation_steps_per_second": ("steps", lambda value: f"{value:,.0f} a second"),
@@ -37,8 +57,10 @@ def print_evaluation(evaluation: Evaluation, folder: Path, console: Console) -> 
         print_rows(console, _speeds(evaluation.speed))
     if evaluation.left_out:
         console.print("\n[bold]Left out[/bold]")
+        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1, 0, 0))
         for sentence in evaluation.left_out:
-            console.print(f"- {sentence}", highlight=False, markup=False)
+            table.add_row("-", _plain(sentence))
+        console.print(table, highlight=False)
 
 
 def _facts(evaluation: Evaluation, folder: Path) -> dict[str, str | None]:
@@ -71,13 +93,15 @@ def _print_likelihood(found: Likelihood, console: Console) -> None:
 
 
 def _print_heard(heard: Sequence[Heard], n_clips: int, console: Console) -> None:
-    columns = list(dict.fromkeys(name for one in heard for name in one.metrics))
+    """A table for each protocol: metrics down, kinds of sound across."""
     console.print(f"\n[bold]Generation[/bold]  {n_clips} clips to listen to", highlight=False)
-    table = _table("protocol", "kind", "n", *(column.replace("_", " ") for column in columns), left=2)
-    for one in heard:
-        cells = [say(one.metrics.get(column), DIGITS.get(column, 2)) for column in columns]
-        table.add_row(one.protocol, one.kind, str(one.n), *cells)
-    console.print(table)
+    for protocol, lines in groupby(heard, key=lambda one: one.protocol):
+        kinds = list(lines)
+        table = _table(protocol, *(f"{one.kind} ({one.n})" for one in kinds))
+        for name in dict.fromkeys(name for one in kinds for name in one.metrics):
+            label, digits = METRICS.get(name, (name.replace("_", " "), 2))
+            table.add_row(label, *(say(one.metrics.get(name), digits) for one in kinds))
+        console.print(table)
 
 
 def _print_tasks(tasks: Sequence[Task], console: Console) -> None:

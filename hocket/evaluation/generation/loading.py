@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hocket.codec.adapters.transformers_codec import quiet_transformers
 from hocket.errors import InputError
 
 
@@ -16,7 +17,8 @@ def reading(folder: str | Path, what: str) -> Iterator[Path]:
     if not Path(folder).is_dir():
         raise InputError(f'there is no folder "{folder}" of {what}')
     try:
-        yield Path(folder)
+        with quiet_transformers():
+            yield Path(folder)
     except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
         if isinstance(error, InputError):
             raise

@@ -1,7 +1,9 @@
 """Texts as they are compared: Whisper's normaliser, so that spelling and punctuation do not count as wrong words.
 
-    English      "It's 9 o'clock, Mr. Grey."  →  "it is 9 o'clock mister gray"      (Radford et al. 2022, appendix C)
-    any other    "¿Qué hora es?"              →  "qué hora es"                       lower case, no punctuation
+    English      "It's the colour, Mr. Lee: twenty-one."  →  "it is the color mister lee 21"
+    any other    "¿Qué hora es?"                          →  "qué hora es"        lower case, no punctuation
+
+As in Radford et al. 2022, appendix C, with its quirks: "one oh two" is "102".
 
 The classes are those of transformers. English needs OpenAI's list of British spellings, which the package
 `whisper-normalizer` carries; without it British and American spellings count as different words, and the name says so.

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCTC, AutoModelForSpeechSeq2Seq, AutoProcessor
 
+from hocket.codec.adapters.transformers_codec import quiet_transformers
 from hocket.errors import InputError
 from hocket.evaluation.generation.loading import reading
 from hocket.evaluation.judges import EVAL_EXTRA, RATE, open_whisper
@@ -117,7 +118,8 @@ class SequenceModel(_Transformers):
             inputs, how = self._inputs(wavs, padding=True), {}
         places = getattr(self._model.config, "max_target_positions", None)
         most = MOST_TOKENS if places is None else min(MOST_TOKENS, places - 8)
-        ids_BT = self._model.generate(**inputs, **how, max_new_tokens=most, do_sample=False, num_beams=1)
+        with quiet_transformers():
+            ids_BT = self._model.generate(**inputs, **how, max_new_tokens=most, do_sample=False, num_beams=1)
         return self._processor.batch_decode(ids_BT, skip_special_tokens=True)
 
     def _check_lengths(self, wavs: list[np.ndarray]) -> None:

@@ -60,7 +60,7 @@ def _fluency(rows: Rows, utterances: dict[str, Utterance]) -> dict[str, Measure]
     own = [row for row in rows if row.get("continuation") is not None]
     if not own:
         return {}
-    words = [find_normaliser(utterances[row["utterance"]].language)(row["continuation"]).split() for row in own]
+    words = [_spoken(row["continuation"], utterances[row["utterance"]].language) for row in own]
     groups, autos, selves = _groups(own), [auto_bleu(one) for one in words], self_bleu(words)
     metrics = _perplexity(own)
     metrics["auto_bleu"] = bootstrap(autos, groups, scale=100)
@@ -70,6 +70,11 @@ def _fluency(rows: Rows, utterances: dict[str, Utterance]) -> dict[str, Measure]
         metrics["vert"] = bootstrap_means(columns_NC, lambda means: np.sqrt(means.prod(axis=-1)), groups, scale=100)
     metrics["silent"] = bootstrap([not one for one in words], groups, scale=100)
     return metrics
+
+
+def _spoken(text: str, language: str | None) -> list[str]:
+    """Words, without dots that stand alone."""
+    return [word for word in find_normaliser(language)(text).split() if any(map(str.isalnum, word))]
 
 
 def _perplexity(rows: Rows) -> dict[str, Measure]:

@@ -7,17 +7,22 @@ with Chromium() as browser:
 """
 
 import base64
+import fcntl
 import json
 import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FIRST_FREE = 10
+HAND_OVER = "import os, sys; [os.dup2(int(sys.argv[i]), i + 2) for i in (1, 2)]; os.execvp(sys.argv[3], sys.argv[3:])"
+"""Puts two pipes where Chromium looks for them, at 3 and 4, and becomes it."""
 PATIENCE = 60.0
 """Seconds for an answer."""
 FLAGS = (
@@ -42,17 +47,18 @@ class Chromium:
     def __enter__(self) -> "Chromium":
         assert CHROMIUM
         self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        to_read, self._to = os.pipe()
-        self._from, from_write = os.pipe()
+        reads, self._to = os.pipe()
+        self._from, writes = os.pipe()
+        high = [fcntl.fcntl(fd, fcntl.F_DUPFD, FIRST_FREE) for fd in (reads, writes)]
         command = [CHROMIUM, *FLAGS, f"--user-data-dir={self._folder.name}", "about:blank"]
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", f'exec 3<&{to_read} 4>&{from_write}; exec "$@"', "sh", *command],
-            pass_fds=(to_read, from_write),
+            [sys.executable, "-SEc", HAND_OVER, *map(str, high), *command],
+            pass_fds=high,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        os.close(to_read)
-        os.close(from_write)
+        for fd in (reads, writes, *high):
+            os.close(fd)
         self._buffer, self._last, self.events = b"", 0, []
         return self
 

@@ -40,6 +40,8 @@ class Basis:
     def differences(self, other: "Basis", codecs: dict[str, str]) -> list[str]:
         """In words, what sets this one apart from another."""
         found = []
+        if not self.codec:
+            return ["its codec is not known, without a checkpoint or an evaluation"]
         if self.codec != other.codec:
             found.append(f"another codec ({codecs.get(self.codec, '?')}, not {codecs.get(other.codec, '?')})")
         if self.levels != other.levels:
@@ -132,7 +134,7 @@ def _from_scores(subject: Subject) -> Held:
     assert subject.scores
     found, half = subject.scores.bits, subject.scores.bits.interval
     parts = {TOTAL: found.total, AUDIO: found.audio, STRUCTURE: found.structure}
-    parts |= {"text": found.text} if found.text else {}
+    parts |= {name: value for name, value in found.further.items() if value}
     bits = {name: Measure(value=value) for name, value in parts.items()}
     if half is not None:
         bits[TOTAL] = Measure(value=found.total, low=found.total - half, high=found.total + half)

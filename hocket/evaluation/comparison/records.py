@@ -23,7 +23,7 @@ from hocket.evaluation.results import Evaluation, Measure
 BITS = "bits per second of audio"
 NATS = "nats per token"
 SPEEDS = {"tokens_per_second": "tokens/s", "audio_seconds_per_second": "s of audio/s"}
-COLUMN_UNITS = {"wer": "%", "cer": "%", "wer_mean": "%", "cer_mean": "%", "seconds": "s", "dnsmos": "1 to 5"}
+COLUMN_UNITS = {"wer": "%", "cer": "%", "wer_mean": "%", "cer_mean": "%", "silent": "%", "ended": "%", "seconds": "s"}
 
 
 @dataclass(frozen=True, kw_only=True)

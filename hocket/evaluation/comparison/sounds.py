@@ -33,7 +33,12 @@ SHARED = {
     RESYNTHESIS: "the original through the codec only: the ceiling",
 }
 """Kinds that are the same for all runs, and what they are."""
-TITLES = {"continuation": "Continuation", "tts": "Text to speech", "recognition": "Recognition"}
+TITLES = {
+    "continuation": "Continuation",
+    "revoice": "Continuation of given units",
+    "tts": "Text to speech",
+    "recognition": "Recognition",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

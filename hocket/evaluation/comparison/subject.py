@@ -95,7 +95,10 @@ class Subject:
         """Codebook levels of the scored stream."""
         if self.newest or self.scores:
             return self._fact("levels", "levels", "", "")
-        return self.model.get("levels", {}).get(self.stream)
+        if self.model:
+            return self.model["levels"].get(self.stream)
+        numbers = [block.partition(".")[2] for block in self.run.blocks if block.startswith(f"{self.stream}.")]
+        return max((int(number) + 1 for number in numbers if number.isdigit()), default=None)
 
     @property
     def codec(self) -> CodecIdentity | None:

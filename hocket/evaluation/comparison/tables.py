@@ -75,7 +75,6 @@ def _against(values: dict[str, float], label: str, bounds: set[str]) -> Cell:
 
 
 Fact = Callable[[Subject], float | None]
-Say = Callable[[float], str]
 
 
 def _speed(key: str) -> Fact:
@@ -86,61 +85,91 @@ def _times(value: float) -> str:
     return f"{words.number(value)} ×"
 
 
-COSTS: tuple[tuple[str, str, Fact, Say], ...] = (
-    ("parameters", "", lambda s: s.n_parameters, words.count),
-    ("context", "of audio", lambda s: s.context_seconds, words.duration),
-    ("layout", "steps per second of audio", steps_per_second, words.rate),
-    ("training", "tokens per second", lambda s: middle(s, "tokens_per_second"), words.number),
-    ("training", "seconds of audio per second", lambda s: middle(s, "audio_seconds_per_second"), words.number),
-    ("memory", "GiB, training", lambda s: highest(s, "memory_gib"), words.number),
-    ("generation", "× real time", _speed("generation_audio_seconds_per_second"), _times),
-    ("generation", "steps per second", _speed("generation_steps_per_second"), words.number),
-    ("first audio", "ms after the request", _speed("first_audio_ms"), words.number),
-    ("memory", "GiB, generation", _speed("memory_gib"), words.number),
+def _streamed(subject: Subject) -> str:
+    """Whether the first audio comes before the last."""
+    streams = subject.newest.speed.get("first_audio_streams") if subject.newest else None
+    return "" if streams is None else "streamed" if streams else "with the whole"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """A column of the table of costs."""
+
+    title: str
+    unit: str = ""
+    fact: Fact
+    say: Callable[[float], str] = words.number
+    below: Callable[[Subject], str] = lambda subject: ""
+
+
+COSTS = (
+    Cost(title="parameters", fact=lambda s: s.n_parameters, say=words.count),
+    Cost(title="context", unit="of audio", fact=lambda s: s.context_seconds, say=words.duration),
+    Cost(title="layout", unit="steps per second of audio", fact=steps_per_second, say=words.rate),
+    Cost(title="training", unit="tokens per second", fact=lambda s: middle(s, "tokens_per_second")),
+    Cost(title="training", unit="seconds of audio per second", fact=lambda s: middle(s, "audio_seconds_per_second")),
+    Cost(title="memory", unit="GiB, training", fact=lambda s: highest(s, "memory_gib")),
+    Cost(title="generation", unit="× real time", fact=_speed("generation_audio_seconds_per_second"), say=_times),
+    Cost(
+        title="generation",
+        unit="× real time, 8 at once",
+        fact=_speed("generation_audio_seconds_per_second_batch_8"),
+        say=_times,
+    ),
+    Cost(title="generation", unit="steps per second", fact=_speed("generation_steps_per_second")),
+    Cost(title="first audio", unit="ms", fact=_speed("first_audio_ms"), below=_streamed),
+    Cost(title="memory", unit="GiB, generation", fact=_speed("memory_gib")),
 )
-KNOWN_SPEEDS = {"generation_audio_seconds_per_second", "generation_steps_per_second", "first_audio_ms", "memory_gib"}
+SHOWN_SPEEDS = ("generation_", "first_audio_", "memory_gib")
+"""Beginnings of the names of speeds that have a column above."""
 
 
 def cost_table(subjects: Sequence[Subject], styles: Styles) -> Table:
     """What each run costs; columns that no run has are left out."""
-    others = dict.fromkeys(
-        key for s in subjects for key in (s.newest.speed if s.newest else ()) if key not in KNOWN_SPEEDS
-    )
-    columns = [*COSTS, *((key.replace("_", " "), "", _speed(key), words.number) for key in others)]
-    values = [[fact(subject) for subject in subjects] for _, _, fact, _ in columns]
-    kept = [index for index, column in enumerate(values) if any(value is not None for value in column)]
+    measured = dict.fromkeys(key for s in subjects for key in (s.newest.speed if s.newest else ()))
+    others = [key for key in measured if not key.startswith(SHOWN_SPEEDS)]
+    columns = [*COSTS, *(Cost(title=key.replace("_", " "), fact=_speed(key)) for key in others)]
+    tops = [max((value for s in subjects if (value := c.fact(s)) is not None), default=None) for c in columns]
+    kept = [(column, top) for column, top in zip(columns, tops, strict=True) if top is not None]
     rows = [
-        Row(
-            label=subject.label,
-            look=styles[subject.label],
-            cells=[_cost(values[index], place, columns[index][3]) for index in kept],
-        )
-        for place, subject in enumerate(subjects)
+        Row(label=s.label, look=styles[s.label], cells=[_cost(column, s, top) for column, top in kept])
+        for s in subjects
     ]
-    head = [(columns[index][0], columns[index][1]) for index in kept]
+    head = [(column.title, column.unit) for column, _ in kept]
     return Table(caption="Speed and size", head=head, rows=rows)
 
 
-def _cost(column: list[float | None], place: int, say: Say) -> Cell:
-    value, top = column[place], max(value or 0 for value in column)
-    return Cell() if value is None else Cell(text=say(value), share=100 * value / top if top else None)
+def _cost(column: Cost, subject: Subject, top: float) -> Cell:
+    value = column.fact(subject)
+    if value is None:
+        return Cell()
+    return Cell(text=column.say(value), below=column.below(subject), share=100 * value / top if top else None)
 
 
 COLUMNS = {
     "wer": ("WER ↓", "%, all words"),
-    "cer": ("CER ↓", "%, all characters"),
     "wer_mean": ("WER ↓", "%, mean of clips"),
+    "cer": ("CER ↓", "%, all characters"),
     "cer_mean": ("CER ↓", "%, mean of clips"),
-    "similarity": ("speaker ↑", "cosine to the prompt"),
+    "similarity": ("speaker ↑", "Resemblyzer, to the prompt"),
+    "similarity_original": ("speaker ↑", "Resemblyzer, to the original"),
+    "similarity_wavlm": ("speaker ↑", "WavLM, to the prompt"),
+    "similarity_wavlm_original": ("speaker ↑", "WavLM, to the original"),
     "dnsmos": ("DNSMOS ↑", "1 to 5"),
     "utmos": ("UTMOS ↑", "1 to 5"),
-    "perplexity": ("perplexity ↓", "of the transcripts"),
-    "auto_bleu": ("auto-BLEU ↓", "repetition"),
+    "perplexity": ("perplexity ↓", "all words"),
+    "perplexity_mean": ("perplexity ↓", "mean of clips"),
+    "auto_bleu": ("auto-BLEU ↓", "repeats itself"),
+    "self_bleu": ("self-BLEU ↓", "repeats others"),
+    "vert": ("VERT ↓", "auto- and self-BLEU"),
+    "silent": ("silent", "%"),
+    "ended": ("ended itself", "%"),
     "seconds": ("length", "seconds"),
 }
 """What judges say by key: title with the better direction, unit."""
 PROTOCOLS = {
     "continuation": "Continuation of a prompt",
+    "revoice": "Continuation of a prompt, further streams given",
     "tts": "Text to speech",
     "recognition": "Recognition of speech",
 }

@@ -126,7 +126,7 @@ def _held_out_group(run: Run, scores: Scores | None) -> Group:
             ("bits per second of audio", scores.bits.say_total(1)),
             ("of which codes", f"{scores.bits.audio:,.1f}"),
             ("of which structure", f"{scores.bits.structure:,.1f}" if scores.bits.structure else None),
-            ("of which text", f"{scores.bits.text:,.1f}" if scores.bits.text else None),
+            *[(f"of which {name}", f"{value:,.1f}") for name, value in scores.bits.further.items()],
         ]
     return _group("Held-out speech", rows)
 

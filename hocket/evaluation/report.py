@@ -211,7 +211,8 @@ def _in_place_note(scores: Scores) -> str:
 def _bits_bars(scores: Scores) -> list[Bar]:
     bits, raw = scores.bits, scores.valid_seconds and _raw_bits(scores)
     unigram = _unigram_bits(scores)
-    parts = [("part", "codes", bits.audio), ("part", "structure", bits.structure), ("part", "text", bits.text)]
+    parts = [("part", "codes", bits.audio), ("part", "structure", bits.structure)]
+    parts += [("part", name, value) for name, value in bits.further.items()]
     total = "total" if bits.interval is None else "at most"
     rows = [("reference", "codec, uncompressed", raw), ("reference", "unigram of each level", unigram)]
     rows += [("total", f"this model, {total}", bits.total)] + [row for row in parts if row[2] > 0]

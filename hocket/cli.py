@@ -9,7 +9,7 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -116,6 +116,7 @@ def _train_epilog() -> str:
         "hocket train mimi-350m --dry-run",
         "hocket train my_recipe.yaml --fresh",
         "hocket train demo -m interleave=delay,parallel,flatten",
+        "hocket train compare-layouts -m data.corpus=corpus",
         "accelerate launch --use_deepspeed --num_processes 2 -m hocket train small data.corpus=corpus",
     )
     return f"[bold]Recipes[/bold]\n\n{recipes}\n\n{commands}"
@@ -128,7 +129,12 @@ def train(
         list[str] | None, typer.Argument(help="group=choice and group.key=value.", metavar="KEY=VALUE")
     ] = None,
     multirun: Annotated[
-        bool, typer.Option("-m", "--multirun", help="Train one run for each combination of the values given.")
+        bool,
+        typer.Option(
+            "-m",
+            "--multirun",
+            help="Train a run for each combination of the values given, or those that the recipe names; compare them.",
+        ),
     ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over instead of going on with the run.")] = False,
     dry_run: Annotated[
@@ -140,6 +146,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a recipe. A run that is there already goes on; SIGTERM or Ctrl-C saves first and exits with 143 or 130."""
+    from hocket.evaluation.comparison import compare_runs
     from hocket.evaluation.report import build_report
     from hocket.training import plan_runs, run_recipe, run_sweep
 
@@ -152,8 +159,13 @@ def train(
     pages = [build_report(result.folder) for result in results if is_first_process() and not result.signal]
     facts = [dataclasses.asdict(result) for result in results]
     lines = [*(result.summary for result in results), *(f"report: {page}" for page in pages)]
-    report({"runs": facts} if multirun else facts[0], as_json, "\n".join(lines))
     ended_by = max(result.signal for result in results)
+    found: dict[str, Any] = {"runs": facts} if multirun else facts[0]
+    if multirun and not ended_by:
+        written = compare_runs([result.folder for result in results], results[0].folder.parent)
+        lines += [*written.lead, f"comparison: {written.page}"]
+        found["comparison"] = str(written.page)
+    report(found, as_json, "\n".join(lines))
     if ended_by:
         raise typer.Exit(128 + ended_by)
 

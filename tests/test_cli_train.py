@@ -62,6 +62,22 @@ def test_json_is_one_object_on_stdout(monkeypatch, capsys):
     assert json.loads(capsys.readouterr().out) == {"given": ["tiny", ["a=1"], True]}
 
 
+def test_a_sweep_ends_with_a_page_that_compares_its_runs(tmp_path, monkeypatch, capsys):
+    short = ["training.steps=2", "training.engine=accelerate", "training.tensorboard=false"]
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["hocket", "train", "tiny", "-m", "interleave=delay,parallel", f"output={tmp_path}/two", *short, "--json"],
+    )
+    with pytest.raises(SystemExit, match="0"):
+        cli.main()
+    found = json.loads(capsys.readouterr().out)
+    assert [Path(run["folder"]).name for run in found["runs"]] == ["0", "1"]
+    assert Path(found["comparison"]) == tmp_path / "two-sweep" / "compare.html"
+    assert "<audio" not in Path(found["comparison"]).read_text()
+    assert (tmp_path / "two-sweep" / "summary.csv").read_text().count("\n") == 3
+
+
 class _Result:
     signal = 0
     summary = ""

@@ -142,6 +142,7 @@ def test_sentences_are_items_within_their_type(tmp_path):
         ([(1, "a", "A", 1, "x", "x", 1, 1)], '1 true and 0 false recordings of item "1" in voice "A"'),
         ([(1, "a", "A", 1, "x", "x", 1, "yes")], 'line 2 has correct="yes"'),
         ([], "holds no pair"),
+        ([(1, "a", "A", "often", "x", "x", 1, 1), (1, "b", "A", "nan", "x", "x", 1, 0)], 'has "often" where a number'),
     ],
 )
 def test_a_gold_file_that_does_not_pair_is_refused(rows, sentence, tmp_path):

@@ -28,7 +28,7 @@ from hocket.data import Batch
 from hocket.interleave import PlanBatch
 from hocket.model import Model
 from hocket.model.heads import LegalSet
-from hocket.training.bits import structure_nats
+from hocket.training.bits import has_choice, structure_nats
 from hocket.training.objectives import Masking, Objective, predicted_levels
 
 DRAWS = 8
@@ -63,11 +63,11 @@ def measure_next_token(model: Model, batch: Batch) -> Found:
     for index, step_M, row_M, logp_MJ in model.distributions(batch):
         legal, target_M = model.head.legal_sets[index], batch.ids_NR[step_M, row_M]
         own_M = -logp_MJ.gather(1, legal.position(target_M)[:, None])[:, 0].double()
-        if legal.block.startswith("<"):
-            chosen_M, is_code_M = own_M, torch.zeros_like(own_M)
-        else:
-            chosen_M, is_code_M = _choice(model, legal, logp_MJ, target_M)
-        _add(found[legal.block], batch, step_M, [own_M - chosen_M, chosen_M, is_code_M, torch.ones_like(own_M)])
+        chosen_M = torch.zeros_like(own_M)
+        if has_choice(legal, model.vocabulary):
+            chosen_M = structure_nats(logp_MJ, target_M, legal, model.vocabulary)
+        columns = [own_M - chosen_M, chosen_M, _is_code(model, legal, target_M), torch.ones_like(own_M)]
+        _add(found[legal.block], batch, step_M, columns)
     return dict(found)
 
 
@@ -108,13 +108,12 @@ def _none(batch: Batch) -> "defaultdict[str, np.ndarray]":
     return defaultdict(lambda: np.zeros((n_documents, 4)))
 
 
-def _choice(model: Model, legal: LegalSet, logp_MJ: Tensor, target_M: Tensor) -> tuple[Tensor, Tensor]:
-    """Structure nats of cells, and which of them hold a code of the block; both float64 `[M]`."""
+def _is_code(model: Model, legal: LegalSet, target_M: Tensor) -> Tensor:
+    """1 for cells that hold a code of the set's block, 0 for ends and markers."""
+    if legal.block.startswith("<"):
+        return torch.zeros(len(target_M), dtype=torch.float64, device=target_M.device)
     block = model.vocabulary[legal.block]
-    is_code_M = ((target_M >= block.start) & (target_M < block.stop)).double()
-    if legal.size == block.size:
-        return torch.zeros_like(is_code_M), is_code_M
-    return structure_nats(logp_MJ, target_M, legal, model.vocabulary), is_code_M
+    return ((target_M >= block.start) & (target_M < block.stop)).double()
 
 
 def _add(sums_D4: np.ndarray, batch: Batch, step_M: Tensor, columns: Sequence[Tensor]) -> None:

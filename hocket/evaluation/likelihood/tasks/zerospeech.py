@@ -138,8 +138,11 @@ def _wav(folder: Path, row: dict[str, str]) -> Path:
 
 
 def _number(value: str) -> int | None:
-    """A count as the file has it; None where it is left open."""
-    return int(float(value)) if value.strip() else None
+    """A count as the file has it; None where it is left open. InputError where it is none."""
+    try:
+        return None if not value.strip() or math.isnan(float(value)) else int(float(value))
+    except (ValueError, OverflowError) as error:
+        raise InputError(f'{GOLD} has "{value}" where a number should be') from error
 
 
 def _by_item(judged: Sequence[Judged]) -> tuple[np.ndarray, list[Any]]:

@@ -154,6 +154,16 @@ def test_bounds_are_said_and_never_called_worse(tmp_path):
     assert "its total names the semantic stream too" in page
 
 
+def test_what_another_seed_does_is_said(tmp_path):
+    settings = {"data": {"corpus": "speech"}, "interleave": {"layout": "delay"}}
+    runs = [
+        make_run(tmp_path / name, (last,), config=settings | {"training": {"seed": seed, "lr": rate}})
+        for name, last, seed, rate in (("one", 200.0, 0, 1), ("again", 201.0, 1, 1), ("other", 220.0, 1, 2))
+    ]
+    lead = compare_runs(runs, tmp_path / "out").lead
+    assert lead[1] == "What chance does: one and again differ in the seed alone and lie 0.50 % apart."
+
+
 def test_figures_without_an_interval_are_not_called_better(tmp_path):
     runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", (210.0, 190.0, 180.0))]
     (group,) = groups_of(*runs)

@@ -31,7 +31,7 @@ CURVES = """[...document.querySelectorAll(".chart:not([hidden] *) polyline")].ma
 })"""
 OVERFLOW = """[...document.querySelectorAll("main *")].filter(one => {
   const box = one.getBoundingClientRect();
-  return box.right > innerWidth + 1 && !one.closest(".box, .scroll, .plot, .sr, pre");
+  return box.right > innerWidth + 1 && !one.closest(".box, .scroll, .plot, .sr, .players, pre");
 }).map(one => one.outerHTML.slice(0, 80))"""
 CONTRAST = """(() => {
   const parts = text => text.match(/[\\d.]+/g).slice(0, 3).map(Number);
@@ -79,6 +79,23 @@ def test_every_player_plays(page):
         assert now > 0
         assert error is None
     assert page.errors == []
+
+
+def test_players_can_be_seen_and_used(page):
+    """A real click on the middle of the play button of the browser's own controls."""
+    at = page.evaluate("""(() => {
+      const audio = document.querySelector("audio");
+      audio.scrollIntoView({ block: "center" });
+      const box = audio.getBoundingClientRect();
+      return [box.left + 17, box.top + box.height / 2, box.width];
+    })()""")
+    assert at[2] > 200
+    where = {"x": at[0], "y": at[1], "button": "left", "clickCount": 1}
+    for kind in ("mousePressed", "mouseReleased"):
+        page.call("Input.dispatchMouseEvent", type=kind, **where)
+    page.evaluate("new Promise(r => setTimeout(r, 500))")
+    assert page.evaluate("document.querySelector('audio').currentTime") > 0
+    page.evaluate("document.querySelector('audio').pause()")
 
 
 def test_playing_one_stops_the_other_and_moves_its_mark(page):

@@ -22,6 +22,7 @@ SETTLED = 0.25
 LABEL_GAP = 9.0
 """Percent of a chart's height between two labels, at least."""
 MOST_POINTS = 120
+MOST_LABEL = 136
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,11 @@ class Chart:
     x_ticks: list[Tick]
     missing: list[str] = field(default_factory=list)
     """Runs that have no line here."""
+
+    @property
+    def label_width(self) -> int:
+        """Pixels for the longest label."""
+        return min(max(len(end.look.label) for end in self.ends) * 7 + 8, MOST_LABEL)
 
 
 def looks(subjects: Sequence[Subject], n_colours: int) -> dict[str, Look]:

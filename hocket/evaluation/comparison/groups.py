@@ -9,6 +9,7 @@ Two kinds of figures are upper bounds, "at most", and never called worse than an
     further streams       a total that names the semantic units or the text too says at most what the audio alone needs
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from hocket.evaluation.runs import Line
 
 TOTAL, STRUCTURE, AUDIO = "total", "structure", "audio"
 OWN = (TOTAL, STRUCTURE, AUDIO)
-VALID_BITS = "valid_bits/"
+VALID_BITS, SEED = "valid_bits/", "training.seed"
 
 
 @dataclass(frozen=True)
@@ -238,9 +239,35 @@ def group_notes(group: Group) -> list[str]:
         )
     if len(group.members) > 1 and any(held.total.low is None for held in group.members):
         notes.append(
-            "Where no interval stands, none was measured (`hocket evaluate` does), and nothing is called better."
+            "Where no interval stands, none was measured (hocket evaluate does), and nothing is called better."
         )
     return notes
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """Runs that differ in nothing but the seed: what chance does from one training to the next."""
+
+    labels: tuple[str, ...]
+    apart: float
+    """Highest total by the lowest, less 1."""
+
+    def __str__(self) -> str:
+        size = words.percent(self.apart).removeprefix("+")
+        return f"{words.listing(self.labels)} differ in the seed alone and lie {size} apart"
+
+
+def find_repeats(group: Group) -> list[Repeat]:
+    """Runs of a group that were trained again from another seed."""
+    same: dict[str, list[Held]] = {}
+    for held in group.members:
+        rest = {key: value for key, value in held.subject.settings.items() if key != SEED}
+        same.setdefault(json.dumps(rest, sort_keys=True, default=str), []).append(held)
+    return [
+        Repeat(tuple(h.subject.label for h in some), some[-1].total.value / some[0].total.value - 1)
+        for some in same.values()
+        if len({h.subject.settings.get(SEED) for h in some}) > 1
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)

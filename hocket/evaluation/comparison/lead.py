@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 
 from hocket.evaluation.comparison import words
-from hocket.evaluation.comparison.groups import Equal, Group
+from hocket.evaluation.comparison.groups import Equal, Group, find_repeats
 
 
 def lead_sentences(groups: Sequence[Group], equals: Sequence[Sequence[Equal]]) -> list[str]:
     """One paragraph for each group that can be ranked, and one on those that cannot."""
     ranked = [group for group in groups if len(group.members) > 1]
     said = [_best(group) for group in ranked]
+    repeats = [repeat for group in ranked for repeat in find_repeats(group)]
+    said += [f"What chance does: {words.listing([str(one) for one in repeats])}."] if repeats else []
     said += [sentence for table in equals if (sentence := _at_equal(table))]
     alone = [group.members[0].subject.label for group in groups if len(group.members) == 1]
     if not ranked:

@@ -1,6 +1,7 @@
 """Where the numbers of a comparison come from: checkpoints, machines, versions, settings."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hocket.evaluation.comparison import words
@@ -32,7 +33,7 @@ def _origin(subject: Subject) -> list[str]:
     if found is None:
         return [run.folder.as_posix(), *trained, "–", "–", "–", "–"]
     step = f"{found.step:,}" if found.step is not None else "–"
-    return [run.folder.as_posix(), *trained, found.date, found.suite, step, found.weights[:16]]
+    return [run.folder.as_posix(), *trained, found.date[:10], found.suite, step, found.weights[:16]]
 
 
 def shared_origins(subjects: Sequence[Subject]) -> list[tuple[str, str, str]]:
@@ -58,5 +59,13 @@ def _say_settings(settings: dict[str, Any], prefix: str = "") -> str:
         if isinstance(value, dict):
             said.append(_say_settings(value, f"{prefix}{key}."))
         elif value not in (None, [], "") and value is not False:
-            said.append(f"{prefix}{key}={value}")
+            said.append(f"{prefix}{key}={_short(value)}")
     return ", ".join(one for one in said if one)
+
+
+def _short(value: Any) -> str:
+    """A value; of a path from the root only its end, which says enough on other machines."""
+    if isinstance(value, list):
+        return " ".join(map(_short, value))
+    text = str(value)
+    return "/".join(Path(text).parts[-2:]) if text.startswith("/") else text

@@ -95,7 +95,7 @@ def compare(folders: Sequence[str | Path]) -> Comparison:
     styles = looks(subjects, N_COLOURS)
     for held in helds:
         label = held.subject.label
-        styles[label] = replace(styles[label], is_bound=held.is_bound)
+        styles[label] = replace(styles[label], is_bound=held.is_most)
     return Comparison(
         subjects=subjects,
         helds=helds,

@@ -28,9 +28,9 @@ MOST_BYTES = 12_000_000
 """Of sound and pictures in a page, as they are embedded."""
 PROMPT = "prompt"
 SHARED = {
-    PROMPT: "what every model is given",
+    PROMPT: "what each model is given",
     ORIGINAL: "what was really said",
-    RESYNTHESIS: "the original through the codec only: the ceiling",
+    RESYNTHESIS: "through the codec only",
 }
 """Kinds that are the same for all runs, and what they are."""
 TITLES = {

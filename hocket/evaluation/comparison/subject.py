@@ -22,6 +22,7 @@ from hocket.interleave import Stage, load_layout
 from hocket.vocab import TEXT
 
 CONFIG_FILE = "config.json"
+NOT_SETTINGS = ("name", "output", "interleave.when")
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,11 @@ class Subject:
         numbers = [block.partition(".")[2] for block in self.run.blocks if block.startswith(f"{self.stream}.")]
         return max((int(number) + 1 for number in numbers if number.isdigit()), default=None)
 
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The recipe by dotted keys, without its name and folder."""
+        return {key: value for key, value in flatten(self.run.config).items() if key not in NOT_SETTINGS}
+
     @property
     def codec(self) -> CodecIdentity | None:
         holder: Any = self.newest or self.scores
@@ -153,6 +159,13 @@ class Subject:
     def _levels(self) -> dict[str, int] | int | None:
         levels = {name: k for name, k in self.model.get("levels", {}).items() if name != TEXT}
         return levels or self.levels
+
+
+def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested values by dotted keys."""
+    if not isinstance(node, dict):
+        return {prefix: node}
+    return {k: v for key, value in node.items() for k, v in flatten(value, f"{prefix}.{key}".lstrip(".")).items()}
 
 
 def read_subjects(folders: Sequence[str | Path]) -> list[Subject]:

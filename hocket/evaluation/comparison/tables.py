@@ -11,7 +11,6 @@ from hocket.evaluation.comparison.records import highest, middle, steps_per_seco
 from hocket.evaluation.comparison.subject import Subject
 from hocket.evaluation.results import MODEL, ORIGINAL, RESYNTHESIS, Heard, Measure
 
-NOT_SETTINGS = ("name", "output", "interleave.when")
 Styles = dict[str, Look]
 
 
@@ -116,18 +115,17 @@ COSTS = (
         fact=_speed("generation_audio_seconds_per_second_batch_8"),
         say=_times,
     ),
-    Cost(title="generation", unit="steps per second", fact=_speed("generation_steps_per_second")),
     Cost(title="first audio", unit="ms", fact=_speed("first_audio_ms"), below=_streamed),
     Cost(title="memory", unit="GiB, generation", fact=_speed("memory_gib")),
 )
-SHOWN_SPEEDS = ("generation_", "first_audio_", "memory_gib")
-"""Beginnings of the names of speeds that have a column above."""
+OWN_SPEEDS = ("generation_", "first_audio_", "memory_gib", "scoring_")
+"""Beginnings of the names of speeds that have a column above, or stand in the CSV alone."""
 
 
 def cost_table(subjects: Sequence[Subject], styles: Styles) -> Table:
     """What each run costs; columns that no run has are left out."""
     measured = dict.fromkeys(key for s in subjects for key in (s.newest.speed if s.newest else ()))
-    others = [key for key in measured if not key.startswith(SHOWN_SPEEDS)]
+    others = [key for key in measured if not key.startswith(OWN_SPEEDS)]
     columns = [*COSTS, *(Cost(title=key.replace("_", " "), fact=_speed(key)) for key in others)]
     tops = [max((value for s in subjects if (value := c.fact(s)) is not None), default=None) for c in columns]
     kept = [(column, top) for column, top in zip(columns, tops, strict=True) if top is not None]
@@ -234,17 +232,11 @@ def _share(m: Measure | None) -> Cell:
 
 def settings_table(subjects: Sequence[Subject], styles: Styles) -> tuple[list[Look], list[tuple[str, list[str]]], int]:
     """The runs, the settings that differ (key, value by run), and how many are equal."""
-    flat = [_flatten(subject.run.config) for subject in subjects]
-    keys = list(dict.fromkeys(key for one in flat for key in one if key not in NOT_SETTINGS))
+    flat = [subject.settings for subject in subjects]
+    keys = list(dict.fromkeys(key for one in flat for key in one))
     rows = [(key, [_say(one.get(key)) for one in flat]) for key in keys]
     different = [(key, values) for key, values in rows if len(set(values)) > 1]
     return [styles[subject.label] for subject in subjects], different, len(rows) - len(different)
-
-
-def _flatten(node: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(node, dict):
-        return {prefix: node}
-    return {k: v for key, value in node.items() for k, v in _flatten(value, f"{prefix}.{key}".lstrip(".")).items()}
 
 
 def _say(value: Any) -> str:

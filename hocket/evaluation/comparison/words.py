@@ -28,8 +28,10 @@ def bits(value: float) -> str:
 
 
 def interval(measure: Measure, say=number) -> str:
-    """ "1,730 to 1,755", or nothing where there is no interval."""
-    return "" if measure.low is None or measure.high is None else f"{say(measure.low)} to {say(measure.high)}"
+    """ "1,730 to 1,755", or nothing where there is no interval, or items that are all alike make it a point."""
+    if measure.low is None or measure.high is None or measure.low == measure.high:
+        return ""
+    return f"{say(measure.low)} to {say(measure.high)}"
 
 
 def percent(share: float) -> str:

@@ -40,6 +40,11 @@ CONVOLUTIONS: dict[str, Any] = {
 SMALL: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 
 
+def make_config(kind: Any, **settings: Any) -> Any:
+    """Configurations take more than they declare."""
+    return kind(**settings)
+
+
 def save(folder: Path, *parts: Any) -> Path:
     with quiet_transformers():
         for part in parts:
@@ -52,12 +57,15 @@ def save_whisper(folder: Path) -> Path:
     vocabulary = {letter: i for i, letter in enumerate(sorted(ByteLevel.alphabet()))}
     tokenizer = WhisperTokenizer(vocab={**vocabulary, SPECIALS[0]: len(vocabulary)}, merges=[])
     tokenizer.add_special_tokens({"additional_special_tokens": SPECIALS[1:]})
-    end, start, *_, no_times = tokenizer.convert_tokens_to_ids(SPECIALS)
+    ids_of: Any = tokenizer.convert_tokens_to_ids(SPECIALS)
+    end, start, *_, no_times = ids_of
     width = {"d_model": 16, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "max_target_positions": 24}
     depth = {"encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
     ids = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end, "decoder_start_token_id": start}
     torch.manual_seed(0)
-    model = WhisperForConditionalGeneration(WhisperConfig(vocab_size=len(tokenizer), **width, **depth, **ids))
+    model = WhisperForConditionalGeneration(
+        make_config(WhisperConfig, vocab_size=len(tokenizer), **width, **depth, **ids)
+    )
     model.proj_out.weight.data *= 50
     settings: Any = model.generation_config
     settings.suppress_tokens = settings.begin_suppress_tokens = None
@@ -72,7 +80,8 @@ def save_ctc(folder: Path, norm: str) -> Path:
     (folder / "vocab.json").write_text(json.dumps(vocabulary))
     tokenizer = Wav2Vec2CTCTokenizer(str(folder / "vocab.json"))
     extractor = Wav2Vec2FeatureExtractor(return_attention_mask=norm == "layer")
-    config = Wav2Vec2Config(
+    config = make_config(
+        Wav2Vec2Config,
         vocab_size=len(vocabulary),
         feat_extract_norm=norm,
         do_stable_layer_norm=norm == "layer",
@@ -88,7 +97,9 @@ def save_ctc(folder: Path, norm: str) -> Path:
 def save_wavlm(folder: Path) -> Path:
     sizes: dict[str, Any] = {"tdnn_dim": (16, 16), "tdnn_kernel": (3, 1), "tdnn_dilation": (1, 1)}
     torch.manual_seed(0)
-    model = WavLMForXVector(WavLMConfig(xvector_output_dim=8, num_labels=2, **sizes, **SMALL, **CONVOLUTIONS))
+    model = WavLMForXVector(
+        make_config(WavLMConfig, xvector_output_dim=8, num_labels=2, **sizes, **SMALL, **CONVOLUTIONS)
+    )
     return save(folder, model, Wav2Vec2FeatureExtractor())
 
 

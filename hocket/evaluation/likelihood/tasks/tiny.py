@@ -7,7 +7,7 @@ else: they hold no words that do not exist, no grammar and no stories.
 
     make_tiny_task("swuggy", read_clips("bundled"), folder, n=20)
 
-Deterministic by seed. A clip of 2 s costs some milliseconds.
+Deterministic by seed.
 
 Shapes: T samples.
 """

@@ -65,9 +65,9 @@ def bits_per_second(nats: Nats, stream: str, n_levels: int, seconds: float) -> d
     """
     bits = {"audio": sum(nats.codes(f"{stream}.{level}") for level in range(n_levels))}
     bits["structure"] = sum(nats.structure.values())
-    for block in nats.total:
+    for block, value in nats.total.items():
         name = block.partition(".")[0]
-        if name != stream and not name.startswith("<"):
+        if value and name != stream and not name.startswith("<"):
             bits[name] = bits.get(name, 0.0) + nats.codes(block)
     bits["total"] = sum(bits.values())
     return {name: value / math.log(2) / seconds for name, value in bits.items()}

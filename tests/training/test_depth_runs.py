@@ -64,6 +64,8 @@ def test_bits_of_dialogues_count_the_ends_that_the_depth_head_chooses(overrides,
     more = ["codec=bundled", "interleave=moshi", "vocab=bpe", "vocab.text_size=260", "training.engine=accelerate"]
     run = run_recipe("tiny", overrides("talk", *more, f"data.corpus={dialogues}", "training.steps=2"))
     bits, _ = measure_bits(load_model(run.folder), Corpus.open(dialogues).split("valid"))
+    assert {"text", "audio"} < {key.partition("/")[2] for key in run.metrics if key.startswith("valid_bits/")}
+    assert "valid_bits/user" not in run.metrics  # it is heard, not predicted
     assert run.metrics["valid_bits/structure"] == pytest.approx(bits.structure, rel=1e-4)
     assert run.metrics["valid_bits/total"] == pytest.approx(bits.total, rel=1e-4)
 

@@ -41,7 +41,7 @@ from hocket.evaluation.likelihood import make_corpus, run_task, score_corpus
 from hocket.evaluation.results import EVALUATION_FILE, Evaluation
 from hocket.evaluation.speed import SpeedSettings, hardware, time_generation, time_scoring
 from hocket.evaluation.suites import GENERATION, LIKELIHOOD, PAIRS, SPEED, Settings
-from hocket.evaluation.targets import Target, open_held_out
+from hocket.evaluation.targets import Target, open_held_out, with_recordings
 from hocket.inference import Generator
 from hocket.interleave import written
 from hocket.model import load_model
@@ -256,7 +256,7 @@ class _Evaluator:
             reason = f"{self._model.layout} makes neither sound nor text by itself"
             return {"heard": (), "clips": ()}, [f"generation is left out: {reason}"]
         panel, left_out = find_panel(**settings.judges.__dict__, device=settings.device)
-        utterances = of_corpus(self._held_out)
+        utterances = of_corpus(with_recordings(self._held_out))
         heard, clips = [], []
         for protocol in protocols:
             try:

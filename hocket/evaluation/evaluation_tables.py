@@ -12,11 +12,11 @@ from hocket.evaluation.results import Evaluation, Heard, Likelihood, Measure, Ta
 
 METRICS = {
     "wer": ("word errors, %", 1),
-    "wer_mean": ("word errors, %, mean of utterances", 1),
+    "wer_mean": ("word errors, %, mean", 1),
     "cer": ("character errors, %", 1),
-    "cer_mean": ("character errors, %, mean of utterances", 1),
+    "cer_mean": ("character errors, %, mean", 1),
     "perplexity": ("perplexity of what is heard", 0),
-    "perplexity_mean": ("perplexity, mean of utterances", 0),
+    "perplexity_mean": ("perplexity, mean", 0),
     "auto_bleu": ("auto-BLEU, %", 1),
     "self_bleu": ("self-BLEU, %", 1),
     "vert": ("VERT, %", 1),
@@ -82,7 +82,10 @@ def _print_likelihood(found: Likelihood, console: Console) -> None:
     console.print(f"\n[bold]Likelihood[/bold]  {place}", highlight=False)
     most = "at most " if found.draws is not None else ""
     bits = {name: f"{most if name == 'total' else ''}{say(one, 1)}" for name, one in found.bits.items()}
-    print_rows(console, {f"{name}, bits per second": text for name, text in bits.items()})
+    rows = {f"{name}, bits per second": text for name, text in bits.items()}
+    if found.bound and found.bound.half is not None:
+        rows["of that, by the masks alone"] = f"± {found.bound.half:,.1f}"
+    print_rows(console, rows)
     table = _table("block", "nats per token", "tokens")
     for name, level in found.levels.items():
         table.add_row(name, f"{level.mean:.3f}" if level.tokens else "", f"{level.tokens:,}")

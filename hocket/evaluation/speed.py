@@ -6,7 +6,7 @@
     first_audio_ms                                until the first samples, the prompt's steps included
     first_audio_streams                           1: they come before the end; 0: they come with the whole
     memory_gib                                    most that the process holds (CPU), or that torch holds (GPU)
-    scoring_tokens_per_second                     predicted cells by time, packed documents
+    scoring_tokens_per_second                     predicted cells by time, packed documents; of one mask, where masked
 
 Documents are noise of a fixed length (3 s of sound after a prompt of 1 s, less where the context holds less), and no
 end is drawn before, so that models compare whatever they say. Codes become sound within the time. Of models that only

@@ -6,10 +6,10 @@ FOLDER                 a model by itself                                       F
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hocket.data import Corpus, Mixture
+from hocket.data import Corpus, Example, Mixture
 from hocket.data.clips import SPLITS
 from hocket.data.corpus import name_codec
 from hocket.errors import InputError
@@ -160,3 +160,18 @@ def _check_codecs(model: Model, corpus: Corpus | Mixture) -> None:
         fewest = min(theirs.levels, own.levels) if own else 0
         if own and theirs.with_levels(fewest).fingerprint != own.with_levels(fewest).fingerprint:
             raise InputError(f'the corpus "{corpus.folder}" is of {name_codec(theirs)}, the model of {name_codec(own)}')
+
+
+def with_recordings(corpus: Corpus | Mixture) -> list[Example]:
+    """The examples of a corpus, of which `audio` is the file itself where it lies beside the source that was
+    tokenised."""
+    return [
+        replace(example, audio=_find_file(example.audio, one.card.source))
+        for one in Mixture.of(corpus).corpora
+        for example in one
+    ]
+
+
+def _find_file(name: str, source: str) -> str:
+    folder = Path(source) if Path(source).is_dir() else Path(source).parent
+    return str(folder / name) if not Path(name).is_file() and (folder / name).is_file() else name

@@ -17,17 +17,26 @@ from hocket.evaluation.results import Evaluation, Heard, Level, Likelihood, Meas
 from hocket.evaluation.suites import SUITES, Settings, find_suite, find_tasks, parse_parts
 from hocket.evaluation.targets import find_targets, kept_steps, open_held_out
 from hocket.model import load_model
+from tests.evaluable import make_run
 
 HEARD = ("likelihood", "generation")
 SETTINGS = Settings(only=HEARD, prompt_seconds=1.0, clips=3)
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("evaluating"))
+
+
 @pytest.fixture
-def run(run_folder, tmp_path):
-    """A copy of the trained run, beside the bundled speech."""
-    shutil.copytree(run_folder, tmp_path / "tiny")
-    (tmp_path / "bundled-corpus").symlink_to(run_folder.parent / "bundled-corpus")
-    return tmp_path / "tiny"
+def run(made):
+    """The run as it was made: with the checkpoints of steps 2 and 4, and no evaluation."""
+    before = {path: path.read_bytes() for path in made.rglob("*") if path.is_file()}
+    yield made
+    shutil.rmtree(made)
+    for path, content in before.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
 
 
 @pytest.fixture
@@ -59,11 +68,12 @@ def test_an_evaluation_is_written_and_read(run, judge):
     assert found.likelihood is not None
     assert found.likelihood.n == 3
     assert [(one.protocol, one.kind, one.n) for one in found.heard] == [
+        ("continuation", "original", 3),
         ("continuation", "resynthesis", 3),
         ("continuation", "model", 3),
     ]
     for clip in found.clips:
-        assert {"prompt", "model", "resynthesis"} <= set(clip.wavs)
+        assert set(clip.wavs) == {"prompt", "model", "original", "resynthesis"}
         assert all((run / "evaluation/4" / wav).is_file() for wav in clip.wavs.values())
     assert "no words are heard" in found.left_out
     assert (found.name, found.step, found.suite, found.levels) == ("tiny", 4, "quick", 8)
@@ -130,8 +140,6 @@ def test_what_makes_no_sound_is_left_out(run, judge, monkeypatch):
 
 
 def test_a_checkpoint_is_found_by_run_step_and_folder(run, tmp_path):
-    (run / "checkpoints/2").mkdir()
-    shutil.copytree(run / "checkpoints/4/model", run / "checkpoints/2/model")
     newest = find_targets(run)[0]
     assert (newest.step, newest.folder) == (4, run / "evaluation/4")
     assert find_targets(run, step=2)[0].folder == run / "evaluation/2"
@@ -149,10 +157,10 @@ def test_a_checkpoint_is_found_by_run_step_and_folder(run, tmp_path):
     ("place", "options", "sentence"),
     [
         ("nowhere", {}, r'there is no folder ".*nowhere" to evaluate'),
-        ("tiny", {"step": 3}, r"keeps no checkpoint of step 3: it has 4$"),
+        ("tiny", {"step": 3}, r"keeps no checkpoint of step 3: it has 2, 4$"),
         ("tiny", {"step": 4, "all_steps": True}, r"--step N or --all-steps, not both"),
         ("tiny/checkpoints/4", {"step": 4}, r"is one checkpoint: --step and --all-steps are for a run folder"),
-        ("bundled-corpus", {}, r"is no hocket checkpoint"),
+        ("corpus", {}, r"is no hocket checkpoint"),
     ],
 )
 def test_a_checkpoint_that_is_not_there_gets_a_sentence(run, place, options, sentence):
@@ -170,23 +178,24 @@ def test_held_out_speech_must_be_there_and_fit(run, make_model):
     (target,) = find_targets(run)
     model = load_model(target.model_folder)
     assert len(open_held_out(target, model, None, "valid"))
-    corpus = str(run.parent / "bundled-corpus")
+    corpus = str(run.parent / "corpus")
     with pytest.raises(InputError, match=r"has no examples in its split test \(it has .* in train, .* in valid\)"):
         open_held_out(target, model, corpus, "test")
     with pytest.raises(InputError, match='no split "dev"'):
         open_held_out(target, model, corpus, "dev")
     with pytest.raises(InputError, match=r'is of codec "bundled" .* the model of codec "fake"'):
         open_held_out(target, make_model("Delay(audio)"), corpus, "valid")
-    (run.parent / "bundled-corpus").unlink()
+    (run.parent / "corpus").rename(run.parent / "moved")
     with pytest.raises(InputError, match=r'corpus of the run "tiny" cannot be opened .*--corpus FOLDER'):
         open_held_out(target, model, None, "valid")
+    (run.parent / "moved").rename(run.parent / "corpus")
     with pytest.raises(InputError, match=r"knows no corpus: name one with --corpus FOLDER"):
         open_held_out(dataclasses.replace(target, run=None), model, None, "valid")
 
 
 def test_kept_steps_are_those_with_weights(run):
     (run / "checkpoints/.writing").mkdir()
-    assert kept_steps(find_targets(run)[0].run) == [4]  # type: ignore[arg-type]
+    assert kept_steps(find_targets(run)[0].run) == [2, 4]  # type: ignore[arg-type]
 
 
 # --- suites -----------------------------------------------------------------------------------------------------------

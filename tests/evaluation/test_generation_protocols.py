@@ -74,9 +74,9 @@ def make_panel(**more) -> Panel:
 
 def make_model(expression: str, seed: int = 0, **changes) -> Generator:
     audio = load_codec("bundled").identity.with_levels(LEVELS)
-    rates = {"audio": audio.frame_rate, "semantic": UNITS.frame_rate}
-    stage = load_stage(expression, {"audio": LEVELS, "semantic": 1}, rates)
-    identities = {"audio": audio, "semantic": UNITS}
+    rates = {"audio": audio.frame_rate, "semantic": UNITS.frame_rate, "user": audio.frame_rate}
+    stage = load_stage(expression, {"audio": LEVELS, "semantic": 1, "user": LEVELS}, rates)
+    identities = {"audio": audio, "semantic": UNITS, "user": audio}
     sizes = {name: identities[name].codebook_sizes for name in stage.layout.streams if name in identities}
     text = train_bpe([" ".join(TEXTS)], 256) if "text" in stage.layout.streams else None
     vocabulary = Vocabulary.build(text, sizes, {name: identities[name].fingerprint for name in sizes})
@@ -248,6 +248,18 @@ def test_units_that_are_given_are_revoiced(utterances, tmp_path):
         run_continuation(generator, utterances, tmp_path / "none", make_panel(), SHORT, Sampling())
 
 
+def test_both_sides_of_a_dialogue_are_no_original(utterances, tmp_path):
+    generator = make_model("Stack(Delay(audio), Lead(Delay(user)))")
+    codes_TK = np.random.default_rng(0).integers(0, 1024, (25, LEVELS)).astype(np.uint16)
+    example = replace(utterances[1].like(), streams={"audio": codes_TK, "user": codes_TK}, audio=str(tmp_path))
+    found = run_continuation(generator, of_corpus([example]), tmp_path, make_panel(), SHORT, Sampling())
+    assert [(heard.protocol, heard.kind) for heard in found.heard] == [
+        ("continuation", "resynthesis"),
+        ("continuation", "model"),
+    ]
+    assert "not at hand as single voices" in found.left_out[0]
+
+
 def test_a_pipeline_goes_on_too(utterances, tmp_path):
     pipeline = Pipeline.open(save_cascade(tmp_path / "models", "valle", codes=1024, levels=LEVELS))
     assert protocols_of(pipeline) == ("tts", "continuation")
@@ -282,6 +294,13 @@ def test_a_template_names_the_voice(utterances, tmp_path):
         template.fill(Utterance(id="y", text="z"))
     with pytest.raises(InputError, match="a template holds"):
         Template("{voice}: {text}")
+
+
+def test_recordings_that_a_recogniser_cannot_hold_are_told_of(utterances, tmp_path):
+    generator = make_model("Concat(Delay(audio), Text(text))", context=30)
+    found = run_recognition(generator, utterances, tmp_path, Panel(), Recognition(most_tokens=3))
+    assert found.heard[0].n == 2
+    assert found.left_out == ["1 recordings are left out: they are longer than the model's context"]
 
 
 def test_what_a_model_writes_stands_beside_what_is_heard(utterances, tmp_path):

@@ -8,6 +8,7 @@
 Shapes: T frames, K levels.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -159,6 +160,13 @@ def _given_streams(maker: Pipeline, utterance: Utterance) -> dict[str, np.ndarra
     if missing:
         raise InputError(f'the pipeline is given "{missing[0]}", and {utterance.id} has none: evaluate on a corpus')
     return {name: np.asarray(utterance.streams[name]) for name in maker.given}
+
+
+def can_hear(generator: Generator, seconds: float) -> bool:
+    """Whether a recording of this length, and some text after it, fit into the model's context."""
+    layout, frames = generator.model.layout, math.ceil(seconds * float(generator.model.codec_identity.frame_rate))
+    heard = next(name for name in layout.streams if name not in (TEXT, ALIGNED_TEXT))
+    return int(layout.count_steps({**dict.fromkeys(layout.streams, 0), heard: frames})) < generator.model.config.context
 
 
 def ask_to_speak(maker: Maker, utterance: Utterance, text: str, seed: int) -> Request | Any:

@@ -67,12 +67,12 @@ def find_panel(
     voices |= {SIMILARITY_WAVLM: WavLM(wavlm, device)} if wavlm else {}
     qualities |= {UTMOS: open_utmos(utmos, device)} if utmos else {}
     missing = {
-        "word errors are": (recogniser, "no folder of a recogniser"),
-        "similarity by WavLM is": (wavlm, "no folder of WavLMForXVector"),
-        "UTMOS is": (utmos, "no TorchScript file of it"),
-        "generative perplexity is": (reader, "no folder of a language model"),
+        "word errors are": (recogniser, "no recogniser was given (--whisper FOLDER or --asr FOLDER)"),
+        "similarity by WavLM is": (wavlm, "no WavLMForXVector was given (--speaker-model FOLDER)"),
+        "UTMOS is": (utmos, "no TorchScript file of it was given (--utmos FILE)"),
+        "generative perplexity is": (reader, "no language model was given (--lm FOLDER)"),
     }
-    left_out += [f"{what} left out: {reason} was given" for what, (given, reason) in missing.items() if not given]
+    left_out += [f"{what} left out: {reason}" for what, (given, reason) in missing.items() if not given]
     panel = Panel(
         recogniser=open_recogniser(recogniser, device) if recogniser else None,
         voices={column: voice for column, voice in voices.items() if voice},

@@ -233,11 +233,20 @@ def run_recognition(
         maker=maker, folder=folder, panel=panel, how=how, sampling=sampling, weights=weights, seed=seed,
         on_progress=on_progress,
     )  # fmt: skip
-    chosen = _with_text(utterances, limit)
-    missing = [one.id for one in chosen if one.recording is None]
+    assert isinstance(maker, Generator)
+    known = _with_text(utterances, None)
+    missing = [one.id for one in known if one.recording is None]
     if missing:
         raise InputError(f'the recording of "{missing[0]}" is not at hand: recognition needs all of them')
+    fitting = [one for one in known if asking.can_hear(maker, one.seconds)]
+    if not fitting:
+        raise Unfit(f"all {len(known)} recordings are longer than the model's context: ask for shorter ones")
+    chosen = fitting[:limit]
     makes, left_out = _truths(bench, chosen) if panel.recogniser else ({}, [])
+    if len(fitting) < len(known):
+        left_out.append(
+            f"{len(known) - len(fitting)} recordings are left out: they are longer than the model's context"
+        )
     makes[MODEL] = lambda some: _recognise(bench, some)
     found = bench.run(RECOGNITION, chosen, makes, [None], says_text=True, reads=False)
     return found._replace(left_out=left_out)

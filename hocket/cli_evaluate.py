@@ -75,6 +75,9 @@ def evaluate(
     prompt_seconds: Annotated[
         float, typer.Option(help="What is given of a clip that is continued.", rich_help_panel=DATA)
     ] = 3.0,
+    longest: Annotated[
+        float, typer.Option(help="Seconds of the longest clips that are continued.", rich_help_panel=DATA)
+    ] = 10.0,
     n: Annotated[
         int, typer.Option("-n", "--n", "--samples", help="What is sampled of each clip.", min=1, rich_help_panel=DATA)
     ] = 1,
@@ -150,6 +153,7 @@ def evaluate(
         clips=clips,
         n=n,
         prompt_seconds=prompt_seconds,
+        longest=longest,
         texts=_text(texts),
         template=template,
         beams=beams,

@@ -244,7 +244,7 @@ class _Evaluator:
 
     def _generation(self) -> _Part:
         settings = self._settings
-        names = ("n", "seed", "prompt_seconds", "texts", "template", "beams", "best_of")
+        names = ("n", "seed", "prompt_seconds", "longest", "texts", "template", "beams", "best_of")
         asked = self._data | self._guided | {name: getattr(settings, name) for name in names}
         asked |= {"clips": settings.heard, "sampling": asdict(settings.sampling), "judges": settings.judges.facts}
         return _Part(GENERATION, asked, self._measure_generation)
@@ -262,7 +262,8 @@ class _Evaluator:
             try:
                 found = self._run_protocol(protocol, generator, utterances, panel)
             except Unfit as error:
-                left_out.append(f"{protocol} is left out: {error}")
+                options = " (--prompt-seconds, --longest)" if protocol in ("continuation", "revoice") else ""
+                left_out.append(f"{protocol} is left out: {error}{options}")
                 continue
             heard += found.heard
             clips += found.clips
@@ -333,7 +334,8 @@ def find_protocol(protocol: str, settings: Settings, generator: Generator) -> tu
     shared["n"] = settings.n
     if protocol == "tts":
         return run_tts, Speech(template=settings.template, best_of=settings.best_of, **shared)
-    how = Continuation(prompt_seconds=settings.prompt_seconds, least_seconds=settings.prompt_seconds + LEAST, **shared)
+    lengths = {"least_seconds": settings.prompt_seconds + LEAST, "most_seconds": settings.longest}
+    how = Continuation(prompt_seconds=settings.prompt_seconds, **lengths, **shared)
     if protocol == "continuation" and not is_given_text(generator):
         how = replace(how, may_end_after=how.most_seconds)
     return run_continuation, how

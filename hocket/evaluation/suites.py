@@ -81,6 +81,8 @@ class Settings:
     n: int = 1
     """What is sampled of each clip."""
     prompt_seconds: float = 3.0
+    longest: float = 10.0
+    """Seconds of the longest clips that are continued."""
     texts: str | None = None
     """Texts to speak, as a meta.lst of Seed-TTS-eval; those of the held-out clips unless given."""
     template: str = "{text}"

@@ -136,6 +136,13 @@ def test_what_makes_no_sound_is_left_out(run, judge, monkeypatch):
     assert "--tasks FOLDER" in found.left_out[1]
 
 
+def test_what_fits_no_clip_is_left_out(run, judge):
+    found = measure(run, dataclasses.replace(SETTINGS, only=("generation",), longest=2.2))
+    assert found.heard == ()
+    sentence = "continuation is left out: none of 4 utterances lasts 2 to 2.2 s"
+    assert any(said.startswith(sentence) and "--longest" in said for said in found.left_out)
+
+
 # --- checkpoints and data ---------------------------------------------------------------------------------------------
 
 

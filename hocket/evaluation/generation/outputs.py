@@ -26,6 +26,9 @@ from hocket.evaluation.judges import RATE
 
 ITEMS, SAMPLES = "items", "samples"
 PROMPT = "prompt"
+SILENCE = 0.1
+"""Seconds of silence in the file of a model that ended before it said anything: files without samples have no sound
+that a judge or a player could open."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,8 +131,9 @@ class Outputs:
         wav, seconds = None, 0.0
         if made.wav_S is not None:
             wav, wav_S = f"{SAMPLES}/{self.protocol}-{wanted.id}.wav", _mono(made.wav_S)
-            write_audio(self.folder / wav, wav_S, made.sample_rate)
             seconds = len(wav_S) / made.sample_rate - made.seam
+            silence_S = torch.zeros(round(SILENCE * made.sample_rate))
+            write_audio(self.folder / wav, wav_S if len(wav_S) else silence_S, made.sample_rate)
         facts = {"utterance": wanted.utterance.id, "kind": wanted.kind, "seed": wanted.seed, "wav": wav}
         facts |= {"seconds": seconds, "seam": made.seam, "ended": made.ended, "transcript": made.transcript}
         self._items.add(wanted.id, **facts, digest=wanted.utterance.digest)

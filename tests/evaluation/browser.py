@@ -97,7 +97,7 @@ class Chromium:
         """A file in a window of this size, loaded."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        page = Page(self, session)
+        page = Page(self, session, width)
         for domain in ("Page", "Runtime", "Log"):
             page.call(f"{domain}.enable")
         is_phone = width < 600
@@ -117,8 +117,8 @@ class Chromium:
 class Page:
     """A page that is open."""
 
-    def __init__(self, browser: Chromium, session: str):
-        self.browser, self.session = browser, session
+    def __init__(self, browser: Chromium, session: str, width: int):
+        self.browser, self.session, self.width = browser, session, width
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         return self.browser.call(method, self.session, **params)

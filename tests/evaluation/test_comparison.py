@@ -161,7 +161,7 @@ def test_what_another_seed_does_is_said(tmp_path):
         for name, last, seed, rate in (("one", 200.0, 0, 1), ("again", 201.0, 1, 1), ("other", 220.0, 1, 2))
     ]
     lead = compare_runs(runs, tmp_path / "out").lead
-    assert lead[1] == "What chance does: one and again differ in the seed alone and lie 0.50 % apart."
+    assert lead[1] == "What another seed does: one and again differ in the seed alone and lie 0.50 % apart."
 
 
 def test_figures_without_an_interval_are_not_called_better(tmp_path):

@@ -192,7 +192,7 @@ class Group:
 
 def say_difference(difference: Measure | None) -> str:
     """The interval of a difference clip by clip, in bits per second."""
-    spread = words.interval(difference, words.signed) if difference else ""
+    spread = words.interval(difference, words.signed_bits) if difference else ""
     return f" ({spread} clip by clip)" if spread else ""
 
 

@@ -11,7 +11,7 @@ def lead_sentences(groups: Sequence[Group], equals: Sequence[Sequence[Equal]]) -
     ranked = [group for group in groups if len(group.members) > 1]
     said = [_best(group) for group in ranked]
     repeats = [repeat for group in ranked for repeat in find_repeats(group)]
-    said += [f"What chance does: {words.listing([str(one) for one in repeats])}."] if repeats else []
+    said += [f"What another seed does: {words.listing([str(one) for one in repeats])}."] if repeats else []
     said += [sentence for table in equals if (sentence := _at_equal(table))]
     alone = [group.members[0].subject.label for group in groups if len(group.members) == 1]
     if not ranked:
@@ -42,7 +42,7 @@ def _against(group: Group, others) -> str:
         kinds[kind].append(f"{held.subject.label} ({words.percent(held.total.value / best.value - 1)})")
     said = []
     if kinds["more"]:
-        said.append(f"{words.listing(kinds['more'])} {_need(kinds['more'])} more, beyond what chance would give.")
+        said.append(f"{words.listing(kinds['more'])} {_need(kinds['more'])} more, with 95 % confidence over clips.")
     if kinds["same"]:
         said.append(f"{words.listing(kinds['same'])}: the difference may be chance, so that none is called better.")
     if kinds["bare"]:

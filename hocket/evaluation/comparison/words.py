@@ -43,9 +43,9 @@ def percent(share: float) -> str:
     return f"{'+' if share > 0 else MINUS}{text} %"
 
 
-def signed(value: float) -> str:
-    """A difference with its sign: +24.3, −1,204."""
-    return f"{'+' if value > 0 else ''}{number(value)}"
+def signed_bits(value: float) -> str:
+    """A difference of bits with its sign: +24.3, −1.2."""
+    return f"{'+' if value > 0 else MINUS}{abs(value):,.1f}"
 
 
 def count(value: float) -> str:

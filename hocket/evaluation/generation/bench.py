@@ -133,7 +133,7 @@ def clips_of(
         prompt = prompts.get(one.id)
         wavs = {PROMPT: prompt.wav} if prompt else {}
         wavs |= {kind: own[kind]["wav"] for kind in KINDS if kind in own}
-        heard = {kind: row["transcript"] or row["continuation"] for kind, row in own.items()}
+        heard = {kind: row["continuation" if row["transcript"] is None else "transcript"] for kind, row in own.items()}
         seams = [row["seam"] for row in own.values() if row["wav"]]
         clips.append(
             Clip(

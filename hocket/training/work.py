@@ -3,11 +3,11 @@
 Runs that are compared should have cost the same. Layouts differ in steps a second of audio, cells a step and legal ids
 a cell, so that equal steps are not equal work: `training.flops` states the work, and the steps follow.
 
-    compare-layouts, 5e13   acoustic delay, depth head   179 GFLOP a step   279 steps
-                            delay                         93 GFLOP a step   535 steps
-                            flatten                       84 GFLOP a step   595 steps
+    compare-layouts, 4e13   acoustic delay, depth head   193 GFLOP a step   207 steps
+                            delay                         90 GFLOP a step   443 steps
+                            flatten                       83 GFLOP a step   483 steps
 
-Counting takes as long as laying out 8 batches: tens of milliseconds.
+Counting takes as long as laying out 64 batches: tenths of a second.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from hocket.training.config import Recipe
 from hocket.training.flops import BatchFlops
 from hocket.training.parts import make_loader, plan_model
 
-BATCHES = 8
+BATCHES = 64
 """Of the corpus, over which work is counted."""
 
 

@@ -14,7 +14,7 @@ from hocket.evaluation.comparison import compare_runs
 from hocket.evaluation.comparison.axes import AXES, DERIVED, LOGGED, common_end, interpolate, track
 from hocket.evaluation.comparison.charts import looks
 from hocket.evaluation.comparison.groups import compare_at, group_runs, hold, trace
-from hocket.evaluation.comparison.page import compare
+from hocket.evaluation.comparison.page import compare, page_context
 from hocket.evaluation.comparison.paired import Clip, clip_by_clip
 from hocket.evaluation.comparison.subject import label_runs, read_subjects
 from hocket.evaluation.comparison.words import bits, count, duration, flops, number, percent
@@ -100,6 +100,15 @@ def test_runs_under_other_conditions_are_not_ranked_and_the_reason_is_said(tmp_p
     assert len(written.groups) == 2
     assert "odd stands beside without a rank" in " ".join(written.lead)
     assert re.search(reason, html.unescape(written.page.read_text()))
+
+
+def test_losses_on_other_speech_are_not_drawn_beside(tmp_path):
+    runs = [evaluate(make_run(tmp_path / name)) for name in ("delay", "flatten")]
+    found = compare([*runs, evaluate(make_run(tmp_path / "odd"), likelihood=likelihood(150.0, data="other"))])
+    shown = page_context(found, [], tmp_path, 0)
+    drawn = {end.look.label for _, charts in shown["level_axes"] for chart in charts for end in chart.ends}
+    assert drawn == {"delay", "flatten"}
+    assert shown["loss_notes"][-1] == "odd: scored on other speech, so not drawn beside these."
 
 
 def test_overlapping_intervals_are_not_called_better_and_others_are(tmp_path):

@@ -4,6 +4,7 @@ The page needs nothing outside it: sound, pictures and styles are inside, and it
 clips make about 6 MB in 20 s, nearly all of it sound and spectrograms.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from markupsafe import Markup
 import hocket
 from hocket.evaluation.comparison import words
 from hocket.evaluation.comparison.axes import AXES
-from hocket.evaluation.comparison.charts import Chart, Look, bits_charts, forest, level_charts, looks
+from hocket.evaluation.comparison.charts import Look, bits_charts, forest, level_charts, looks
 from hocket.evaluation.comparison.groups import (
     Group,
     Held,
@@ -148,12 +149,12 @@ def page_context(found: Comparison, named: list[str], out: Path, clips: int) -> 
     takes = gather_takes(found.subjects, found.styles, clips)
     looks_of, different, n_equal = settings_table(found.subjects, found.styles)
     style = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "compare.css"))
-    levels = [(axis, level_charts(found.subjects, found.styles, axis)) for axis in AXES]
+    drawn, elsewhere = _on_the_same_speech(found)
+    levels = [(axis, level_charts(drawn, found.styles, axis)) for axis in AXES]
     return {
         "title": f"{len(found.subjects)} runs compared" if len(found.subjects) > 1 else found.subjects[0].label,
         "version": hocket.__version__,
         "style": Markup(style),
-        "looks": list(found.styles.values()),
         "lead": lead_sentences(found.groups, [terms.equals for terms in found.terms]),
         "groups": [_shown(group, found) for group in found.groups if len(group.members) > 1],
         "alone": [_alone(group, found) for group in found.groups if len(group.members) == 1],
@@ -161,7 +162,8 @@ def page_context(found: Comparison, named: list[str], out: Path, clips: int) -> 
         "terms": [_equal_terms(terms, found.styles) for terms in found.terms],
         "axis_notes": axis_notes(found.subjects),
         "level_axes": [(axis, charts) for axis, charts in levels if charts],
-        "loss_notes": _loss_notes(found, levels),
+        "loss_looks": [found.styles[subject.label] for subject in drawn],
+        "loss_notes": _loss_notes(drawn, elsewhere),
         "costs": cost_table(found.subjects, found.styles),
         "heard": heard_tables(found.subjects, found.styles),
         "tasks": task_table(found.subjects, found.styles),
@@ -241,15 +243,27 @@ def _unscored(found: Comparison) -> list[str]:
     return [subject.label for subject in found.subjects if subject.label not in scored]
 
 
-def _loss_notes(found: Comparison, levels: list[tuple[Any, list[Chart]]]) -> list[str]:
+def _on_the_same_speech(found: Comparison) -> tuple[list[Subject], list[Subject]]:
+    """The runs whose losses are drawn together, and those that were scored on other speech than most."""
+    speech = {held.subject.label: held.basis.data for held in found.helds}
+    most, n = (Counter(speech.values()).most_common(1) or [("", 0)])[0]
+    elsewhere = [s for s in found.subjects if n > 1 and speech.get(s.label, most) != most]
+    return [subject for subject in found.subjects if subject not in elsewhere], elsewhere
+
+
+def _loss_notes(drawn: list[Subject], elsewhere: list[Subject]) -> list[str]:
     notes = [
         "Nats per cell on held-out speech, or of training where that was not measured; each chart has its own scale."
     ]
-    in_place = [s.label for s in found.subjects if s.objective != "next-token"]
+    in_place = [s.label for s in drawn if s.objective != "next-token"]
     if in_place:
         notes.append(
             f"{words.listing(in_place)}: predicted in place, so a point is the mean over the hidden codes, with "
             "as many shown as the schedule draws; no likelihood, and not to be read against the others."
+        )
+    if elsewhere:
+        notes.append(
+            f"{words.listing([s.label for s in elsewhere])}: scored on other speech, so not drawn beside these."
         )
     return notes
 

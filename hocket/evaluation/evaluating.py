@@ -94,7 +94,7 @@ class _Evaluator:
             found = None
         if found is None:
             return Evaluation(**facts)
-        kept = ("settings", "likelihood", "tasks", "heard", "speed", "clips", "left_out", "parts", "date", "hardware")
+        kept = ("suite", "date", "hardware")
         return replace(found, **{name: value for name, value in facts.items() if name not in kept})
 
     def _facts(self) -> dict[str, Any]:
@@ -129,11 +129,14 @@ class _Evaluator:
                 continue
             found, left_out = part.measure()
             parts = self._known.parts | {part.name: tuple(dict.fromkeys(left_out))}
+            suites = self._known.suites | {part.name: self._settings.suite.name}
             self._known = replace(
                 self._known,
                 **found,
                 settings=self._known.settings | {part.name: asked},
                 parts=parts,
+                suites=suites,
+                suite=" and ".join(dict.fromkeys(suites.values())),
                 left_out=tuple(dict.fromkeys(sentence for said in parts.values() for sentence in said)),
                 date=_now(),
                 hardware=self._hardware if part.name == SPEED else self._known.hardware,

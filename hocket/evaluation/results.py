@@ -130,6 +130,7 @@ class Evaluation:
     weights: str
     """Hash of the weights."""
     suite: str
+    """quick or full; both by name where parts were measured by different ones."""
     hocket: str
     date: str
     hardware: str
@@ -158,6 +159,9 @@ class Evaluation:
     """One sentence about each thing that was not measured."""
     parts: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """The parts that are finished, each with its share of `left_out`."""
+
+    suites: dict[str, str] = field(default_factory=dict)
+    """The suite by which each part was measured."""
 
     def save(self, folder: Path) -> Path:
         """Write evaluation.json, whole or not at all; its path."""

@@ -250,6 +250,16 @@ def test_an_evaluation_without_metrics_is_enough(tmp_path):
     assert evaluation(runs[0]).layout in written.page.read_text()
 
 
+def test_parts_of_several_suites_are_repeated_by_a_command_each(tmp_path):
+    mixed = {"suite": "full and quick", "suites": {"likelihood": "full", "speed": "quick", "generation": "full"}}
+    found = compare([evaluate(make_run(tmp_path / "delay"), **mixed), evaluate(make_run(tmp_path / "flatten"))])
+    assert page_context(found, ["runs"], tmp_path, 2)["commands"][:3] == [
+        f"hocket evaluate {tmp_path}/delay --suite full --only likelihood,generation",
+        f"hocket evaluate {tmp_path}/delay --suite quick --only speed",
+        f"hocket evaluate {tmp_path}/flatten --suite quick",
+    ]
+
+
 def test_colours_begin_again_and_one_run_can_be_shown_alone(tmp_path):
     subjects = read_subjects([make_run(tmp_path / f"run-{i:02}") for i in range(3)])
     assert [look.number for look in looks(subjects, 2).values()] == [0, 1, 0]

@@ -109,6 +109,14 @@ def test_other_settings_measure_again_what_they_change(run, judge, monkeypatch):
     assert second.heard != first.heard
 
 
+def test_parts_of_two_suites_say_which(run, judge):
+    measure(run, dataclasses.replace(SETTINGS, only=("generation",)))
+    found = measure(run, dataclasses.replace(SETTINGS, only=("likelihood",), suite=SUITES["full"]))
+    assert found.suites == {"generation": "quick", "likelihood": "full"}
+    assert found.suite == "quick and full"
+    assert found.heard
+
+
 def test_other_weights_start_everything_over(run, judge):
     measure(run)
     weights = run / "checkpoints/4/model/model.safetensors"

@@ -42,6 +42,7 @@ from hocket.evaluation.comparison.tables import (
 )
 from hocket.evaluation.layout_tables import say_first_frame
 from hocket.evaluation.report import TEMPLATES, render, write_whole
+from hocket.evaluation.results import Evaluation
 from hocket.interleave import draw_svg
 
 PAGE_FILE, LONG_FILE, WIDE_FILE, TEMPLATE = "compare.html", "comparison.csv", "summary.csv", "compare.html.jinja"
@@ -292,9 +293,14 @@ def _drawing(subject: Subject, look: Look) -> dict[str, Any]:
 
 
 def _commands(subjects: list[Subject], named: list[str], out: Path, clips: int) -> list[str]:
-    evaluate = [
-        f"hocket evaluate {subject.run.folder.as_posix()} --suite {subject.newest.suite}"
-        for subject in subjects
-        if subject.newest
-    ]
+    evaluate = [line for s in subjects if s.newest for line in _evaluate_again(s.run.folder.as_posix(), s.newest)]
     return [*evaluate, f"hocket compare {' '.join(named)} --out {out.as_posix()} --clips {clips}"]
+
+
+def _evaluate_again(folder: str, found: Evaluation) -> list[str]:
+    """A command for each suite by which some of the parts were measured."""
+    suites = list(dict.fromkeys(found.suites.values())) or [found.suite]
+    if len(suites) == 1:
+        return [f"hocket evaluate {folder} --suite {suites[0]}"]
+    parts = [",".join(part for part, suite in found.suites.items() if suite == one) for one in suites]
+    return [f"hocket evaluate {folder} --suite {one} --only {of}" for one, of in zip(suites, parts, strict=True)]

@@ -12,6 +12,7 @@ from pathlib import Path
 from hocket.data import Corpus, Example, Mixture
 from hocket.data.clips import SPLITS
 from hocket.data.corpus import name_codec
+from hocket.data.sources import BUNDLED
 from hocket.errors import InputError
 from hocket.evaluation.results import EVALUATION_FOLDER
 from hocket.evaluation.runs import Run, open_corpus, read_run
@@ -173,5 +174,6 @@ def with_recordings(corpus: Corpus | Mixture) -> list[Example]:
 
 
 def _find_file(name: str, source: str) -> str:
-    folder = Path(source) if Path(source).is_dir() else Path(source).parent
+    place = BUNDLED if source == "bundled" else Path(source)
+    folder = place if place.is_dir() else place.parent
     return str(folder / name) if not Path(name).is_file() and (folder / name).is_file() else name

@@ -4,10 +4,12 @@ import dataclasses
 import io
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from hocket.data import Corpus
 from hocket.errors import InputError
 from hocket.evaluation import evaluating
 from hocket.evaluation.evaluating import evaluate
@@ -15,7 +17,7 @@ from hocket.evaluation.evaluation_tables import print_evaluation
 from hocket.evaluation.generation import Panel
 from hocket.evaluation.results import Evaluation, Heard, Level, Likelihood, Measure, Task, find_evaluations
 from hocket.evaluation.suites import SUITES, Settings, find_suite, find_tasks, parse_parts
-from hocket.evaluation.targets import find_targets, kept_steps, open_held_out
+from hocket.evaluation.targets import find_targets, kept_steps, open_held_out, with_recordings
 from hocket.model import load_model
 from tests.evaluable import make_run
 
@@ -206,6 +208,11 @@ def test_held_out_speech_must_be_there_and_fit(run, make_model):
     (run.parent / "moved").rename(run.parent / "corpus")
     with pytest.raises(InputError, match=r"knows no corpus: name one with --corpus FOLDER"):
         open_held_out(dataclasses.replace(target, run=None), model, None, "valid")
+
+
+def test_the_bundled_speech_is_heard_from_the_package(runs_folder):
+    valid = Corpus.open(runs_folder / "bundled-corpus").split("valid")
+    assert all(Path(example.audio).is_file() for example in with_recordings(valid))
 
 
 def test_kept_steps_are_those_with_weights(run):

@@ -7,7 +7,7 @@
     -> runs/compare-layouts-sweep/delay, runs/compare-layouts-sweep/flatten, …
 
 A recipe's own list is a name and overrides for each run, where `{data.corpus}` stands for what the recipe itself has
-there. Every job's overrides are composed and checked before the first one starts; a run that is finished is not trained
+there. Every job's overrides and corpus are checked before the first one starts; a run that is finished is not trained
 again, so that the same command goes on after a stop.
 """
 
@@ -24,7 +24,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from hocket.errors import InputError
-from hocket.training.config import Recipe, flatten
+from hocket.training.config import BUNDLED, Recipe, flatten
+from hocket.training.parts import open_mixture, plan_model
 from hocket.training.recipes import HYDRA_VERSION_BASE, load_recipe, locate, search_path_override, to_recipe
 from hocket.training.run import RunResult, train
 
@@ -67,25 +68,33 @@ def _fill(override: str, base: Recipe) -> str:
     return re.sub(r"\{([\w.]+)\}", value, override)
 
 
-def sweep_folder(recipe: str | Path, overrides: list[str]) -> Path:
-    """Where the runs of a sweep lie."""
-    first = next(iter(plan_jobs(recipe, overrides).values()))
-    return Path(f"{load_recipe(recipe, first).output}-sweep")
-
-
 def run_sweep(recipe: str | Path, overrides: list[str], fresh: bool = False) -> list[RunResult]:
     """Train every job, one after the other, in runs/NAME-sweep/JOB; a signal ends it after the run that it stops."""
-    jobs, sweep = plan_jobs(recipe, overrides), sweep_folder(recipe, overrides)
+    jobs = {name: load_recipe(recipe, job) for name, job in plan_jobs(recipe, overrides).items()}
+    first = next(iter(jobs.values()))
+    sweep = Path(f"{first.output}-sweep")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("a sweep (-m) runs in one process: start it without a launcher")
-    if not load_recipe(recipe, next(iter(jobs.values()))).sweep:
+    for name, job in jobs.items():
+        _check_corpus(name, job)
+    if not first.sweep:
         return _multirun(recipe, overrides, sweep, fresh)
     results: list[RunResult] = []
     for name, job in jobs.items():
-        results.append(_train_in(load_recipe(recipe, job), sweep / name, fresh))
+        results.append(_train_in(job, sweep / name, fresh))
         if results[-1].signal:
             break
     return results
+
+
+def _check_corpus(name: str, recipe: Recipe) -> None:
+    """Refuse a run whose corpus is not there or lacks a stream of its layout, before hours go into the ones before."""
+    if recipe.data.corpus == BUNDLED:
+        return
+    try:
+        plan_model(recipe, open_mixture(recipe, recipe.data.corpus))
+    except InputError as error:
+        raise InputError(f'the run "{name}" of the sweep cannot be trained: {error}') from error
 
 
 def _train_in(recipe: Recipe, folder: Path, fresh: bool) -> RunResult:

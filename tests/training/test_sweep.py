@@ -86,3 +86,12 @@ def test_a_key_that_is_none_is_named(recipe, overrides):
     recipe.write_text(RECIPE.replace("{data.corpus}", "{data.corps}"))
     with pytest.raises(InputError, match=r"names \{data\.corps\}, which is no key"):
         plan_jobs(recipe, overrides("versus"))
+
+
+def test_a_corpus_that_lacks_a_stream_ends_the_sweep_before_it_begins(recipe, overrides):
+    recipe.write_text(RECIPE.replace("interleave=delay", "interleave=audiolm"))
+    given = overrides("versus", PLAIN)
+    with pytest.raises(InputError, match=r'the run "waits" of the sweep cannot be trained: .*semantic'):
+        run_sweep(recipe, given)
+    output = next(one for one in given if one.startswith("output=")).partition("=")[2].strip("'")
+    assert not Path(f"{output}-sweep").exists()
